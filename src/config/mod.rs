@@ -1,0 +1,5 @@
+//! From a TOML file to a [`Plan`] that is valid by type, or to a list of every problem in it.
+
+pub mod plan;
+
+pub use plan::Plan;

@@ -1,0 +1,1 @@
+//! The daemon: wiring, supervision, back-off, watchdog, signals.

@@ -1,0 +1,25 @@
+//! Spotter: a daemon that watches cameras, recognises what they see with an int8 network, and acts on it.
+//!
+//! The data's way, and the module that each step lives in:
+//!
+//! ```text
+//!  capture ──► latest-frame slot ──► preprocess ──► model ──► rules ──► outbox per action ──► actions
+//!  a Frame     newest wins            InputTensor   Scores    Event     bounded, counted      GPIO, MQTT, log
+//! ```
+//!
+//! Modules depend downwards only: [`cli`] on [`daemon`] on everything else; [`kernels`] know nothing of models,
+//! [`rules`] nothing of cameras or clocks, [`config`] nothing of anybody. `unsafe` is allowed in `kernels`, in the
+//! V4L2 buffer queue and in the file mapping, nowhere else.
+
+pub mod actions;
+pub mod backoff;
+pub mod capture;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod kernels;
+pub mod model;
+pub mod preprocess;
+pub mod rules;
+pub mod telemetry;

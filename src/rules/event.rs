@@ -1,0 +1,68 @@
+//! What goes into a rule and what comes out of it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::clock::Monotonic;
+
+/// The scores of one view (a camera, or one region of it) of one frame.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// The camera's name.
+    pub camera: Arc<str>,
+    /// The region's name; `None` for the whole frame.
+    pub region: Option<Arc<str>>,
+    /// When the frame was captured.
+    pub captured: Monotonic,
+    /// The frame's number.
+    pub sequence: u64,
+    /// The file it came from, for a files source.
+    pub origin: Option<Arc<Path>>,
+    /// Softmax probability of each class, by index.
+    pub probabilities: Arc<[f32]>,
+}
+
+/// A rule has turned on or off.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The rule's name.
+    pub rule: Arc<str>,
+    /// What happened to it.
+    pub change: Change,
+    /// The camera whose frame decided it.
+    pub camera: Arc<str>,
+    /// The region, if the view is one.
+    pub region: Option<Arc<str>>,
+    /// The class with the highest probability among the rule's, in that frame.
+    pub class: usize,
+    /// Its label.
+    pub label: Arc<str>,
+    /// Its probability.
+    pub probability: f32,
+    /// When that frame was captured.
+    pub captured: Monotonic,
+    /// When the rule decided.
+    pub decided: Monotonic,
+    /// That frame's number.
+    pub sequence: u64,
+    /// The file that frame came from, for a files source.
+    pub origin: Option<Arc<Path>>,
+}
+
+/// What happened to a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It turned on.
+    On,
+    /// It turned off.
+    Off(OffReason),
+}
+
+/// Why a rule turned off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffReason {
+    /// The scores fell, and the hold is over.
+    Gone,
+    /// No camera of the rule delivers frames.
+    Stale,
+}
