@@ -20,6 +20,18 @@ impl Strategy {
     pub const ALL: [Self; 2] = [Self::Auto, Self::Direct];
 }
 
+impl std::str::FromStr for Strategy {
+    type Err = KernelError;
+
+    fn from_str(name: &str) -> Result<Self, KernelError> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "direct" => Ok(Self::Direct),
+            _ => Err(KernelError::UnknownStrategy(name.to_owned())),
+        }
+    }
+}
+
 /// A checked layer, borrowed while an algorithm packs it.
 pub(crate) struct Layer<'a> {
     pub(crate) spec: &'a ConvSpec,

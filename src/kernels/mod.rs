@@ -66,6 +66,9 @@ pub enum KernelError {
     /// No such kernel.
     #[error("there is no kernel `{0}`; known are generic, neon, dotprod, i8mm, avx2, vnni")]
     Unknown(String),
+    /// No such strategy.
+    #[error("there is no strategy `{0}`; known are auto, direct, winograd")]
+    UnknownStrategy(String),
     /// An array's length does not follow from the layer's shape.
     #[error("a layer of this shape needs {expected} values of {what}, but {found} were given")]
     Length {
