@@ -287,15 +287,24 @@ pub(crate) unsafe fn weights<N: Narrow, const LANES: usize>(
         for lane in (0..LANES).step_by(N::LEN) {
             // SAFETY: the caller's promise.
             unsafe {
-                let tap = |i: usize| N::from_i8(from.add((group * 9 + i) * LANES + lane));
-                let columns: [[N; 2]; 3] = std::array::from_fn(|x| weights_1d(pair, [tap(x), tap(3 + x), tap(6 + x)]));
+                let from = from.add(group * 9 * LANES + lane);
+                let to = to.add(group * LANES + lane);
+                let mut columns = [[N::from_i8(from); 2]; 3];
+                for (x, column) in columns.iter_mut().enumerate() {
+                    let (upper, middle, lower) =
+                        (from.add(x * LANES), from.add((3 + x) * LANES), from.add((6 + x) * LANES));
+                    *column = weights_1d(pair, [N::from_i8(upper), N::from_i8(middle), N::from_i8(lower)]);
+                }
                 for row in 0..2 {
+                    let to = to.add(row * 6 * position);
                     let g = [columns[0][row], columns[1][row], columns[2][row]];
-                    for (pair, places) in PAIRS.iter().enumerate() {
-                        for (value, place) in weights_1d(pair, g).into_iter().zip(places) {
-                            value.store(to.add((row * 6 + place) * position + group * LANES + lane));
-                        }
-                    }
+                    let (inner, outer, ends) = (weights_1d(0, g), weights_1d(1, g), weights_1d(2, g));
+                    ends[0].store(to);
+                    inner[0].store(to.add(position));
+                    inner[1].store(to.add(2 * position));
+                    outer[0].store(to.add(3 * position));
+                    outer[1].store(to.add(4 * position));
+                    ends[1].store(to.add(5 * position));
                 }
             }
         }
@@ -350,14 +359,16 @@ pub(crate) unsafe fn input<N: Narrow>(
 ) {
     let (rows, columns) = (if low { 4 } else { 6 }, if narrow { 4 } else { 6 });
     for channel in (0..channels).step_by(N::LEN) {
-        // SAFETY: the caller's promise; past a short side the last row or column stands in, unread.
+        // SAFETY: the caller's promise.
         unsafe {
-            let code = |y: usize, x: usize| {
-                N::from_u8(patch.codes.add(y.min(rows - 1) * patch.row + x.min(columns - 1) * patch.pixel + channel))
-            };
-            let mut half = [[code(0, 0); 6]; 6];
+            let codes = patch.codes.add(channel);
+            let mut half = [[N::from_u8(codes); 6]; 6];
             for x in 0..columns {
-                let column = input_1d(low, std::array::from_fn(|y| code(y, x)));
+                let mut column = [half[0][0]; 6];
+                for (y, value) in column.iter_mut().enumerate().take(rows) {
+                    *value = N::from_u8(codes.add(y * patch.row + x * patch.pixel));
+                }
+                let column = input_1d(low, column);
                 for y in 0..6 {
                     half[y][x] = column[y];
                 }
@@ -387,8 +398,9 @@ unsafe fn output_1d<W: Wide>(short: bool, m: [W; 6]) -> [W; 4] {
         let (sum, difference) = (m[1].add(m[2]), m[1].sub(m[2]));
         if short {
             let (m0, m5) = (m[0].shl::<2>(), m[5].shl::<3>());
-            let twelve = |v: W| v.shl::<3>().add(v.shl::<2>());
-            let (upper, lower) = (m0.sub(twelve(sum)), twelve(difference).add(m5));
+            let (eight_sum, eight_difference) = (sum.shl::<3>(), difference.shl::<3>());
+            let upper = m0.sub(eight_sum.add(sum.shl::<2>()));
+            let lower = eight_difference.add(difference.shl::<2>()).add(m5);
             let zero = upper.sub(upper);
             return [upper, zero.sub(lower), zero, zero];
         }
@@ -420,25 +432,30 @@ pub(crate) unsafe fn output<W: Wide, const CHANNELS: usize>(
     for channel in (0..CHANNELS).step_by(W::LEN) {
         // SAFETY: the caller's promise.
         unsafe {
-            let load = |y: usize, x: usize| {
-                let (y, x) = (if skipped(low, y) { 0 } else { y }, if skipped(narrow, x) { 0 } else { x });
-                W::load(from.add((y * 6 + x) * position + channel))
-            };
-            let mut half = [[load(0, 0); 6]; 4];
+            let from = from.add(channel);
+            let mut half = [[W::load(from); 6]; 4];
             for x in 0..6 {
                 if skipped(narrow, x) {
                     continue;
                 }
-                let column = output_1d(low, std::array::from_fn(|y| load(y, x)));
+                let mut column = [half[0][0]; 6];
+                for (y, value) in column.iter_mut().enumerate() {
+                    if !skipped(low, y) {
+                        *value = W::load(from.add((y * 6 + x) * position));
+                    }
+                }
+                let column = output_1d(low, column);
                 for y in 0..4 {
                     half[y][x] = column[y];
                 }
             }
-            let exact = |v: W| v.mul_shr6(INVERSE_OF_9);
             let (rows, columns) = (if low { 2 } else { 4 }, if narrow { 2 } else { 4 });
             let mut above = [half[0][0]; 4];
             for (y, half) in half.into_iter().enumerate().take(rows) {
-                let row = output_1d(narrow, half).map(|v| exact(v));
+                let mut row = output_1d(narrow, half);
+                for value in &mut row {
+                    *value = value.mul_shr6(INVERSE_OF_9);
+                }
                 if !pool {
                     for x in 0..columns {
                         row[x].store(to.add((y * 4 + x) * CHANNELS + channel));
