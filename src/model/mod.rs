@@ -3,7 +3,9 @@
 mod error;
 mod files;
 mod labels;
+mod lower;
 pub mod manifest;
+mod program;
 mod toml_reader;
 
 pub use error::{ModelError, Problem, Problems};
