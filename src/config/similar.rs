@@ -1,7 +1,8 @@
 //! "Did you mean": the nearest of a few known words to one that was mistyped.
 
 /// The candidate nearest to `word`, if it is near enough to be what was meant: at most a third of the word's characters
-/// (at least one) inserted, left out, replaced or swapped with a neighbour. Case does not count.
+/// (at least one) inserted, left out, replaced or swapped with a neighbour. Case does not count. Of equally near ones the
+/// one with the longest common beginning: beginnings are seldom mistyped.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     // Nobody mistypes a word this long, and the distance costs time in the product of the lengths.
@@ -13,7 +14,10 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .into_iter()
         .map(|candidate| (distance(&word, &candidate.to_lowercase(), allowed), candidate))
         .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
+        .min_by_key(|(distance, candidate)| {
+            let common = word.chars().zip(candidate.to_lowercase().chars()).take_while(|(a, b)| a == b).count();
+            (*distance, std::cmp::Reverse(common))
+        })
         .map(|(_, candidate)| candidate)
 }
 
