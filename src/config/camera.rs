@@ -214,7 +214,8 @@ fn inside(end: f64, frame: f64, what: &str) -> Result<(), String> {
 /// What a rule may name: each camera, and each of its regions.
 pub(super) fn view_names(cameras: &[CameraPlan]) -> Vec<String> {
     let mut names = Vec::new();
-    for camera in cameras {
+    // A camera without a valid name is a problem already.
+    for camera in cameras.iter().filter(|camera| !camera.name.is_empty()) {
         names.push(camera.name.to_string());
         names.extend(camera.regions.iter().map(|region| format!("{}/{}", camera.name, region.name)));
     }

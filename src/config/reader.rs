@@ -314,7 +314,7 @@ impl<'a> Table<'a> {
                 let near = nearest(&name, known.iter().map(String::as_str));
                 let remedy = match (near, known.is_empty()) {
                     (Some(near), _) => format!("did you mean {near:?}?"),
-                    (None, true) => "this file has none".into(),
+                    (None, true) => "this file has none with a valid name".into(),
                     (None, false) => format!("there are {}", values::enumerate(known.iter().map(String::as_str))),
                 };
                 self.problem_in(key, index, format!("there is no {what} {name:?}; {remedy}"));

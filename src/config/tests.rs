@@ -349,6 +349,10 @@ fn rules_and_what_they_name() {
     );
     rule("cameras = [\"cam/porch\"]", &["14 rule[0].cameras[0]: did you mean \"cam/perch\"?"]);
     rule("cameras = [\"elsewhere\"]", &["14 rule[0].cameras[0]: there are \"cam\" or \"cam/perch\""]);
+    check_file(
+        "[model]\npath = \"m\"\n[[camera]]\nname = \"a/b\"\ndevice = \"d\"\n[[rule]]\nname = \"r\"\nclasses = [1]\ncameras = [\"a\"]",
+        &["4 camera[0].name: is no name", "9 rule[0].cameras[0]: this file has none with a valid name"],
+    );
     rule("cameras = \"cam\"", &["14 rule[0].cameras: is a string, and must be a list of strings"]);
     rule("actions = [\"siren\",\n\"sirene\"]", &["15 rule[0].actions[1]: did you mean \"siren\"?"]);
     rule("actions = [\"siren\", \"siren\"]", &["14 rule[0].actions[1]: named twice"]);
