@@ -1,5 +1,179 @@
 //! From a frame's pixels to the model's input: regions, orientation, crop, resize, colour order, normalisation.
+//!
+//! The order is fixed: the frame is oriented, the region cut out of it, fitted to the input's size ([`Fit`]) with Pillow's
+//! arithmetic, and each 8-bit value mapped to the tensor through a table. What [`Preprocessor::view`] returns
+//! is therefore exactly what the model sees.
 
+mod geometry;
+mod resample;
 pub mod spec;
+mod table;
 
+#[cfg(test)]
+mod tests;
+
+pub use geometry::{Rect, area_in_frame, oriented_size};
 pub use spec::{ChannelOrder, Filter, InputSpec, InputTensor, PreprocessSpec, Resize, TensorFormat};
+
+use crate::capture::Rgb;
+use crate::config::plan::{Area, Fit, Orientation};
+use geometry::{AxisFit, Walk};
+use resample::Taps;
+use table::Table;
+
+/// The bars of [`Fit::Pad`], and of a model whose resize is smaller than its crop.
+const GREY: u8 = 128;
+
+/// Turns frames into one model's input, for one camera.
+///
+/// Buffers and filter weights are kept from one frame to the next: after the first frame of each size nothing is allocated.
+#[derive(Clone, Debug)]
+pub struct Preprocessor {
+    input: InputSpec,
+    fit: Fit,
+    orientation: Orientation,
+    table: Table,
+    columns: Taps,
+    rows: Taps,
+    /// One row of the region, where the orientation does not leave it contiguous.
+    row: Vec<u8>,
+    /// The region after the horizontal pass.
+    narrow: Vec<u8>,
+    accumulators: Vec<i32>,
+    /// `[height][width][3]`, RGB: what the model sees.
+    picture: Vec<u8>,
+}
+
+impl Preprocessor {
+    /// For frames that are oriented by `orientation` and whose regions (or wholes) meet the model's input by `fit`.
+    pub fn new(input: &InputSpec, fit: Fit, orientation: Orientation) -> Self {
+        Self {
+            table: Table::new(input),
+            input: input.clone(),
+            fit,
+            orientation,
+            columns: Taps::default(),
+            rows: Taps::default(),
+            row: Vec::new(),
+            narrow: Vec::new(),
+            accumulators: Vec::new(),
+            picture: Vec::new(),
+        }
+    }
+
+    /// Fills `out` with `area` (the whole frame when absent) of `rgb`. `area` is in the oriented frame. `out` is made
+    /// what the model's [`TensorFormat`] asks for, whatever it was.
+    ///
+    /// # Errors
+    /// The area is not within the frame, or the frame holds no pixels.
+    pub fn fill(&mut self, rgb: &Rgb, area: Option<&Area>, out: &mut InputTensor) -> Result<(), PreprocessError> {
+        self.see(rgb, area)?;
+        self.table.fill(&self.picture, out);
+        Ok(())
+    }
+
+    /// The picture that [`fill`](Self::fill) makes its tensor from: of the input's size, in RGB, before normalisation.
+    ///
+    /// # Errors
+    /// As [`fill`](Self::fill).
+    pub fn view(&mut self, rgb: &Rgb, area: Option<&Area>) -> Result<Rgb, PreprocessError> {
+        self.see(rgb, area)?;
+        let (width, height) = (self.input.width as u32, self.input.height as u32);
+        Ok(Rgb { width, height, data: self.picture.clone() })
+    }
+
+    fn see(&mut self, rgb: &Rgb, area: Option<&Area>) -> Result<(), PreprocessError> {
+        let (width, height) = (rgb.width, rgb.height);
+        if rgb.data.is_empty() || rgb.data.len() as u64 != u64::from(width) * u64::from(height) * 3 {
+            return Err(PreprocessError::EmptyFrame { width, height, bytes: rgb.data.len() });
+        }
+        let (oriented_width, oriented_height) = oriented_size(self.orientation, width, height);
+        let rect = area_in_frame(area, oriented_width, oriented_height)?;
+        let walk = Walk::new(self.orientation, rect, width, height);
+        let (across, down) = geometry::fit(&self.input, self.fit, rect.width, rect.height);
+        self.columns.prepare(rect.width, across.resized, across.window.clone(), self.input.preprocess.filter);
+        self.rows.prepare(rect.height, down.resized, down.window.clone(), self.input.preprocess.filter);
+        self.shrink_rows(&rgb.data, walk);
+        self.shrink_columns(&across, &down);
+        Ok(())
+    }
+
+    /// The horizontal pass over every row that the vertical pass will read.
+    fn shrink_rows(&mut self, data: &[u8], walk: Walk) {
+        let extent = self.rows.extent();
+        let used = self.columns.extent();
+        let bytes = self.columns.len() * 3;
+        self.narrow.resize(extent.len() * bytes, 0);
+        for (y, out) in extent.zip(self.narrow.chunks_exact_mut(bytes)) {
+            let start = walk.origin + y as isize * walk.down;
+            let row = if walk.right == 1 {
+                &data[start as usize * 3..(start as usize + used.end) * 3]
+            } else {
+                self.row.clear();
+                for x in 0..used.end as isize {
+                    let at = (start + x * walk.right) as usize * 3;
+                    self.row.extend_from_slice(&data[at..at + 3]);
+                }
+                &self.row
+            };
+            self.columns.across(row, out);
+        }
+    }
+
+    /// The vertical pass, into the picture, between the bars if there are any.
+    fn shrink_columns(&mut self, across: &AxisFit, down: &AxisFit) {
+        let (width, height) = (self.input.width, self.input.height);
+        self.picture.resize(width * height * 3, GREY);
+        if self.columns.len() < width || self.rows.len() < height {
+            self.picture.fill(GREY);
+        }
+        let (left, bytes) = (across.at as usize * 3, self.columns.len() * 3);
+        for (i, row) in
+            self.picture.chunks_exact_mut(width * 3).skip(down.at as usize).take(self.rows.len()).enumerate()
+        {
+            self.rows.down(i, &self.narrow, &mut self.accumulators, &mut row[left..left + bytes]);
+        }
+    }
+}
+
+/// Why a frame could not become a tensor.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum PreprocessError {
+    /// The region is not within the frame.
+    #[error(
+        "cutting the region {area} out of a frame of {width}x{height}: it reaches outside of the frame; left + width must be \
+         at most {width} (or 1.0) and top + height at most {height} (or 1.0), counted after rotation"
+    )]
+    Outside {
+        /// As configured.
+        area: String,
+        /// Of the oriented frame.
+        width: u32,
+        /// Of the oriented frame.
+        height: u32,
+    },
+    /// The region is smaller than a pixel.
+    #[error(
+        "cutting the region {area} out of a frame of {width}x{height}: it holds no pixel; make its width and height larger"
+    )]
+    EmptyArea {
+        /// As configured.
+        area: String,
+        /// Of the oriented frame.
+        width: u32,
+        /// Of the oriented frame.
+        height: u32,
+    },
+    /// The frame's bytes are not `width * height * 3`, or none.
+    #[error(
+        "reading a frame of {width}x{height} in RGB: it has {bytes} bytes, which is not width * height * 3 or is nothing"
+    )]
+    EmptyFrame {
+        /// Of the frame.
+        width: u32,
+        /// Of the frame.
+        height: u32,
+        /// The data's length.
+        bytes: usize,
+    },
+}
