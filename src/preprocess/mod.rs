@@ -17,8 +17,8 @@ pub use spec::{ChannelOrder, Filter, InputSpec, InputTensor, PreprocessSpec, Res
 
 use crate::capture::Rgb;
 use crate::config::plan::{Area, Fit, Orientation};
-use geometry::{AxisFit, Walk};
-use resample::Taps;
+use geometry::Walk;
+use resample::{Resampler, View};
 use table::Table;
 
 /// The bars of [`Fit::Pad`], and of a model whose resize is smaller than its crop.
@@ -33,13 +33,7 @@ pub struct Preprocessor {
     fit: Fit,
     orientation: Orientation,
     table: Table,
-    columns: Taps,
-    rows: Taps,
-    /// One row of the region, where the orientation does not leave it contiguous.
-    row: Vec<u8>,
-    /// The region after the horizontal pass.
-    narrow: Vec<u8>,
-    accumulators: Vec<i32>,
+    resampler: Resampler,
     /// `[height][width][3]`, RGB: what the model sees.
     picture: Vec<u8>,
 }
@@ -52,11 +46,7 @@ impl Preprocessor {
             input: input.clone(),
             fit,
             orientation,
-            columns: Taps::default(),
-            rows: Taps::default(),
-            row: Vec::new(),
-            narrow: Vec::new(),
-            accumulators: Vec::new(),
+            resampler: Resampler::default(),
             picture: Vec::new(),
         }
     }
@@ -91,48 +81,14 @@ impl Preprocessor {
         let rect = area_in_frame(area, oriented_width, oriented_height)?;
         let walk = Walk::new(self.orientation, rect, width, height);
         let (across, down) = geometry::fit(&self.input, self.fit, rect.width, rect.height);
-        self.columns.prepare(rect.width, across.resized, across.window.clone(), self.input.preprocess.filter);
-        self.rows.prepare(rect.height, down.resized, down.window.clone(), self.input.preprocess.filter);
-        self.shrink_rows(&rgb.data, walk);
-        self.shrink_columns(&across, &down);
-        Ok(())
-    }
-
-    /// The horizontal pass over every row that the vertical pass will read.
-    fn shrink_rows(&mut self, data: &[u8], walk: Walk) {
-        let extent = self.rows.extent();
-        let used = self.columns.extent();
-        let bytes = self.columns.len() * 3;
-        self.narrow.resize(extent.len() * bytes, 0);
-        for (y, out) in extent.zip(self.narrow.chunks_exact_mut(bytes)) {
-            let start = walk.origin + y as isize * walk.down;
-            let row = if walk.right == 1 {
-                &data[start as usize * 3..(start as usize + used.end) * 3]
-            } else {
-                self.row.clear();
-                for x in 0..used.end as isize {
-                    let at = (start + x * walk.right) as usize * 3;
-                    self.row.extend_from_slice(&data[at..at + 3]);
-                }
-                &self.row
-            };
-            self.columns.across(row, out);
-        }
-    }
-
-    /// The vertical pass, into the picture, between the bars if there are any.
-    fn shrink_columns(&mut self, across: &AxisFit, down: &AxisFit) {
-        let (width, height) = (self.input.width, self.input.height);
-        self.picture.resize(width * height * 3, GREY);
-        if self.columns.len() < width || self.rows.len() < height {
+        let (input_width, input_height) = (self.input.width, self.input.height);
+        self.picture.resize(input_width * input_height * 3, GREY);
+        if across.window.len() < input_width || down.window.len() < input_height {
             self.picture.fill(GREY);
         }
-        let (left, bytes) = (across.at as usize * 3, self.columns.len() * 3);
-        for (i, row) in
-            self.picture.chunks_exact_mut(width * 3).skip(down.at as usize).take(self.rows.len()).enumerate()
-        {
-            self.rows.down(i, &self.narrow, &mut self.accumulators, &mut row[left..left + bytes]);
-        }
+        let view = View { data: &rgb.data, walk, width: rect.width, height: rect.height };
+        self.resampler.resize(view, (&across, &down), self.input.preprocess.filter, &mut self.picture, input_width);
+        Ok(())
     }
 }
 

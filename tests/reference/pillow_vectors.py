@@ -26,7 +26,7 @@ KERAS_NEAREST = dict(resize="stretch", size=[224, 224], filter="nearest")
 SMALL = dict(resize=36, size=[32, 32], filter="bilinear")
 SMALL_STRETCH = dict(resize="stretch", size=[32, 32], filter="bilinear")
 SMALL_NEAREST = dict(resize=36, size=[32, 32], filter="nearest")
-OBLONG = dict(resize=40, size=[48, 20], filter="bilinear")
+OBLONG = dict(resize=52, size=[48, 20], filter="bilinear")
 
 ROTATIONS = {0: None, 90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
 FLIPS = {None: None, "horizontal": Image.Transpose.FLIP_LEFT_RIGHT, "vertical": Image.Transpose.FLIP_TOP_BOTTOM}
