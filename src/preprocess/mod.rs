@@ -3,6 +3,18 @@
 //! The order is fixed: the frame is oriented, the region cut out of it, fitted to the input's size ([`Fit`]) with Pillow's
 //! arithmetic, and each 8-bit value mapped to the tensor through a table. What [`Preprocessor::view`] returns
 //! is therefore exactly what the model sees.
+//!
+//! Which [`Fit`] sees most was measured (`tests/reference/fit_experiment.py`): top-1 in % of the shipped model, 60 test photos pasted
+//! into scenes of 1280x720 at 35 to 100 % of their height, 300 scenes a row:
+//!
+//! | | crop | pad | stretch |
+//! |---|---|---|---|
+//! | the photo alone, as a tight region gives it | 88 | 85 | 80 |
+//! | in a scene, in the middle | 65 | 26 | 38 |
+//! | in a scene, anywhere | 57 | 27 | 39 |
+//!
+//! So crop is the default. It sees the middle 43 % of a 16:9 frame, and the object must still fill
+//! about 70 % of the height for it to be right in 3 of 4 scenes: what is smaller or aside needs a region.
 
 mod geometry;
 mod resample;
@@ -74,7 +86,7 @@ impl Preprocessor {
 
     fn see(&mut self, rgb: &Rgb, area: Option<&Area>) -> Result<(), PreprocessError> {
         let (width, height) = (rgb.width, rgb.height);
-        if rgb.data.is_empty() || rgb.data.len() as u64 != u64::from(width) * u64::from(height) * 3 {
+        if rgb.data.is_empty() || rgb.data.len() as u128 != u128::from(width) * u128::from(height) * 3 {
             return Err(PreprocessError::EmptyFrame { width, height, bytes: rgb.data.len() });
         }
         let (oriented_width, oriented_height) = oriented_size(self.orientation, width, height);
