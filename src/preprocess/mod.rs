@@ -51,7 +51,7 @@ pub struct Preprocessor {
 }
 
 impl Preprocessor {
-    /// For frames that are oriented by `orientation` and whose regions (or wholes) meet the model's input by `fit`.
+    /// `input` has at least one pixel. For frames that are oriented by `orientation` and whose regions (or wholes) meet the model's input by `fit`.
     pub fn new(input: &InputSpec, fit: Fit, orientation: Orientation) -> Self {
         Self {
             table: Table::new(input),

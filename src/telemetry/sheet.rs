@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use embedded_graphics::mono_font::MonoFont;
-use embedded_graphics::mono_font::iso_8859_1::{FONT_7X13, FONT_7X13_BOLD, FONT_8X13_BOLD, FONT_9X18, FONT_10X20};
+use embedded_graphics::mono_font::iso_8859_1::{FONT_7X13, FONT_7X13_BOLD, FONT_8X13_BOLD, FONT_10X20};
 
 use crate::capture::Rgb;
 use crate::files::write_atomically;
@@ -30,6 +30,7 @@ const MUTED: Colour = [150, 160, 178];
 const QUIET: Colour = [116, 132, 160];
 
 const MARGIN: i32 = 32;
+const HEADER: i32 = 60;
 const GAP: i32 = 16;
 const PADDING: i32 = 10;
 const CORNER: f32 = 8.0;
@@ -75,9 +76,9 @@ impl Sheet {
         let layout = Layout::new(self, tiles);
         let mut canvas = Canvas::new(layout.width, layout.height, BACKGROUND);
         let room = layout.width - 2 * MARGIN;
-        canvas.fill(Place { x: MARGIN, y: MARGIN, width: 5, height: 44 }, 2.5, ACCENTS[0]);
-        canvas.text(&shortened(&self.title, room - 18, HEADING), MARGIN + 18, MARGIN, HEADING, TEXT);
-        canvas.text(&shortened(&self.subtitle, room - 18, &FONT_9X18), MARGIN + 18, MARGIN + 25, &FONT_9X18, MUTED);
+        canvas.fill(Place { x: MARGIN, y: MARGIN, width: 6, height: HEADER }, 3.0, ACCENTS[0]);
+        canvas.large_text(&shortened(&self.title, (room - 20) / 2, HEADING), MARGIN + 20, MARGIN - 2, HEADING, TEXT);
+        canvas.text(&shortened(&self.subtitle, room - 20, HEADING), MARGIN + 20, MARGIN + 40, HEADING, MUTED);
         if let Some(banner) = &self.banner {
             let (width, height) = (banner.width as i32, banner.height as i32);
             let place = Place { x: MARGIN, y: layout.banner_top, width, height };
@@ -117,10 +118,14 @@ struct Layout {
 impl Layout {
     fn new(sheet: &Sheet, tiles: &[Tile]) -> Self {
         let count = tiles.len() as i32;
-        // About 3:2, and never so wide that the text becomes dust on a screen.
-        let columns = ((f64::from(count) * 1.7).sqrt().round() as i32).clamp(1, 8).min(count.max(1));
         let most = |of: &dyn Fn(&Tile) -> i32| tiles.iter().map(of).max().unwrap_or(0);
         let tile_width = most(&|t| t.picture.width as i32).max(160);
+        let columns = match &sheet.banner {
+            Some(banner) => (banner.width as i32 + GAP) / (tile_width + GAP),
+            // About 3:2, and never so wide that the text becomes dust on a screen.
+            None => ((f64::from(count) * 1.7).sqrt().round() as i32).min(8),
+        };
+        let columns = columns.clamp(1, count.max(1));
         let picture_height = most(&|t| t.picture.height as i32);
         let small_lines = most(&|t| t.caption.len() as i32 - 1).max(0);
         let badges = if tiles.iter().any(|t| !t.badges.is_empty()) { BADGE_HEIGHT + 6 } else { 0 };
@@ -130,7 +135,7 @@ impl Layout {
         let banner = sheet.banner.as_ref().map_or((0, 0), |b| (b.width as i32, b.height as i32 + GAP));
         let text = footer(sheet).iter().map(|l| text_width(l, SMALL)).max().unwrap_or(0).min(1100);
         let content = (columns * (tile_width + GAP) - GAP).max(banner.0).max(text).max(480);
-        let banner_top = MARGIN + 44 + 20;
+        let banner_top = MARGIN + HEADER + 24;
         let tiles_top = banner_top + banner.1;
         let footer_top = tiles_top + rows * (tile_height + GAP) + if sheet.footer.is_empty() { 0 } else { 6 };
         let lines = footer(sheet).len() as i32;

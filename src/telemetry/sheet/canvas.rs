@@ -106,6 +106,28 @@ impl Canvas {
         end.x
     }
 
+    /// As [`text`](Self::text), twice as large.
+    pub(super) fn large_text(&mut self, text: &str, x: i32, y: i32, font: &MonoFont<'_>, colour: Colour) {
+        let (width, height) = (text_width(text, font), font.character_size.height as i32);
+        let mut small = Self::new(width, height, [0; 3]);
+        small.text(text, 0, 0, font, [255; 3]);
+        let lit = |column: i32, row: i32| {
+            let inside = (0..width).contains(&column) && (0..height).contains(&row);
+            inside && small.picture.data[(row * width + column) as usize * 3] > 0
+        };
+        for (row, column) in (0..height).flat_map(|row| (0..width).map(move |column| (row, column))) {
+            for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                // Scale2x: a quarter of a pixel takes its two neighbours' side where they agree and the others do not.
+                let (side, across) = (lit(column + 2 * j - 1, row), lit(column, row + 2 * i - 1));
+                let (other, opposite) = (lit(column + 1 - 2 * j, row), lit(column, row + 1 - 2 * i));
+                let on = if side == across && side != other && side != opposite { side } else { lit(column, row) };
+                if on {
+                    self.blend(x + 2 * column + j, y + 2 * row + i, colour, 1.0);
+                }
+            }
+        }
+    }
+
     /// As [`text`](Self::text), ending at `x`.
     pub(super) fn text_right(&mut self, text: &str, x: i32, y: i32, font: &MonoFont<'_>, colour: Colour) {
         self.text(text, x - text_width(text, font), y, font, colour);

@@ -47,7 +47,7 @@ fn what_triggered_is_framed_in_its_colour() {
     triggered.badges = vec![("kitchen".into(), ACCENTS[1])];
     let framed = sheet(vec![triggered]).render();
     let middle = MARGIN as u32 + 112;
-    let top = (MARGIN + 44 + 20) as u32;
+    let top = (MARGIN + HEADER + 24) as u32;
     assert_eq!(pixel(&framed, middle, top), ACCENTS[1]);
     assert_eq!(pixel(&plain, middle, top), [9, 200, 99]);
 }
