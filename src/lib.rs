@@ -18,6 +18,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod files;
 pub mod kernels;
 pub mod model;
 pub mod preprocess;
