@@ -115,6 +115,16 @@ pub enum ActionError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The system gave no event queue (epoll) for a network connection.
+    #[error(
+        "action \"{action}\": starting its network loop failed: {source}; look at the limit of open files (ulimit -n)"
+    )]
+    Network {
+        /// The action.
+        action: Arc<str>,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
 
 /// Starts every action of `plans`, in their order.
@@ -124,7 +134,7 @@ pub enum ActionError {
 /// by itself with back-off.
 ///
 /// # Errors
-/// [`ActionError::Thread`] when the system gives no thread; lines opened so far are released at their safe level.
+/// [`ActionError`] when the system gives no thread or no event queue; lines opened so far are released at their safe level.
 pub fn start(plans: &[ActionPlan], context: ActionContext) -> Result<Vec<ActionHandle>, ActionError> {
     let context = Arc::new(context);
     // Collected before the first thread starts: no line waits for another action.
@@ -134,7 +144,7 @@ pub fn start(plans: &[ActionPlan], context: ActionContext) -> Result<Vec<ActionH
 
 /// An action whose line, if it has one, is at its safe level.
 enum Prepared<'a> {
-    Gpio(gpio::Driver),
+    Gpio(Box<gpio::Driver>),
     Mqtt(Arc<str>, &'a MqttPlan),
     Log(Arc<str>, &'a LogPlan),
 }
@@ -143,7 +153,7 @@ impl<'a> Prepared<'a> {
     fn new(plan: &'a ActionPlan, context: &Arc<ActionContext>) -> Self {
         let name = plan.name.clone();
         match &plan.kind {
-            ActionKind::Gpio(gpio) => Self::Gpio(gpio::Driver::open(name, gpio, context.observer.clone())),
+            ActionKind::Gpio(gpio) => Self::Gpio(Box::new(gpio::Driver::open(name, gpio, context.observer.clone()))),
             ActionKind::Mqtt(mqtt) => Self::Mqtt(name, mqtt),
             ActionKind::Log(log) => Self::Log(name, log),
         }

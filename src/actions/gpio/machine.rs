@@ -86,8 +86,10 @@ mod tests {
 
     const PULSE: GpioMode = GpioMode::Pulse(Duration::from_millis(500));
 
-    /// Steps of (at millisecond, Some((rule, on)) or None for time alone) and whether the line is active afterwards.
-    fn check(mode: GpioMode, steps: &[(u64, Option<(&str, bool)>, bool)]) {
+    /// At this millisecond, a rule and whether it turned on (`None`: time alone), and whether the line is active afterwards.
+    type Step = (u64, Option<(&'static str, bool)>, bool);
+
+    fn check(mode: GpioMode, steps: &[Step]) {
         let start = Instant::now();
         let (mut machine, mut active) = (Machine::new(mode), false);
         for (index, &(at, event, expected)) in steps.iter().enumerate() {

@@ -57,7 +57,10 @@ pub fn set_broken(chip: &str, line: &str, broken: bool) {
     lock(&state_of(chip, line)).broken = broken;
 }
 
-static CHIPS: Mutex<BTreeMap<(String, String), Arc<Mutex<State>>>> = Mutex::new(BTreeMap::new());
+/// By chip and line.
+type Lines = BTreeMap<(String, String), Arc<Mutex<State>>>;
+
+static CHIPS: Mutex<Lines> = Mutex::new(BTreeMap::new());
 
 #[derive(Default)]
 struct State {
