@@ -174,6 +174,10 @@ impl Driver {
     }
 
     fn lose(&mut self, error: GpioError) {
+        if matches!(error, GpioError::Ending { .. }) && self.line.is_some() {
+            // Held at its safe level until the process is gone: better than what its release would leave to the pull.
+            return self.status.set(Health::Degraded, error.to_string());
+        }
         let health = if error.needs_a_person() { Health::Rejected } else { Health::Degraded };
         self.status.set(health, format!("{error}; tried again until it works"));
         self.line = None;
