@@ -17,7 +17,7 @@ packages_of() {
         demo | test) packages_of build; echo mosquitto mosquitto-clients ;;
         arm) packages_of build; packages_arm ;;
         # qemu-system-arm boots the board; the others build its image: a root file system, an initrd, a kernel's modules.
-        board) packages_of arm; echo arch-test cpio debian-archive-keyring e2fsprogs gzip kmod mmdebstrap qemu-system-arm xz-utils ;;
+        board) packages_of arm; echo cpio debian-archive-keyring e2fsprogs gzip kmod mmdebstrap qemu-system-arm xz-utils ;;
         *) return 1 ;;
     esac
 }

@@ -109,7 +109,9 @@ root_file_system() {
     say "root file system of $suite (mmdebstrap)"
     local uri
     uri=$(mirror)
-    env -u APT_CONFIG mmdebstrap --quiet --format=tar --arch=arm64 --variant=minbase --mode=root --include="$guest_packages" \
+    # check/qemu looks for an emulator by other names than run_arm64's.
+    env -u APT_CONFIG mmdebstrap --quiet --format=tar --mode=root --skip=check/qemu \
+        --arch=arm64 --variant=minbase --include="$guest_packages" \
         --aptopt='APT::Install-Recommends "false"' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/info/*' \
