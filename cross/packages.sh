@@ -15,17 +15,13 @@ packages_of() {
         build) echo gcc libc6-dev libclang-dev linux-libc-dev make ;;
         # A broker of one's own for every run; the clients are the independent witnesses.
         demo | test) packages_of build; echo mosquitto mosquitto-clients ;;
-        arm) packages_of build; packages_arm ;;
+        # binutils read the binary that was built; zig and cargo-zigbuild come from PyPI into an environment of their own;
+        # the C library is for the emulated programs.
+        arm) packages_of build; echo binutils ca-certificates g++ libc6-arm64-cross python3-venv ;;
         # qemu-system-arm boots the board; the others build its image: a root file system, an initrd, a kernel's modules.
         board) packages_of arm; echo cpio debian-archive-keyring e2fsprogs gzip kmod mmdebstrap qemu-system-arm xz-utils ;;
         *) return 1 ;;
     esac
-}
-
-packages_arm() {
-    local list
-    list=$(dirname "${BASH_SOURCE[0]}")/packages-arm.txt
-    [ ! -e "$list" ] || sed 's/#.*//' "$list"
 }
 
 say() { printf 'packages: %s\n' "$*" >&2; }
