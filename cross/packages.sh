@@ -56,7 +56,7 @@ install() {
     [[ " $* " != *" mosquitto "* ]] || fresh_broker=1
     say "installing with apt-get: $*"
     # A fresh machine has no package lists; an old list names files that the mirror no longer has.
-    apt-cache show --no-all-versions "$@" > /dev/null 2>&1 || apt update || say "apt-get update had errors; trying all the same"
+    apt-get -s install "$@" > /dev/null 2>&1 || apt update || say "apt-get update had errors; trying all the same"
     apt install -y --no-install-recommends "$@" || { apt update && apt install -y --no-install-recommends "$@"; } ||
         { say "apt-get could not install: $*"; exit 1; }
     # Debian starts a broker on port 1883 with the package. Nobody asked for one: every test starts its own.
