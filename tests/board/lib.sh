@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # For the scenarios, which source it in the guest. A scenario is a shell program; it passes by exiting 0, and writes figures for the table.
 set -eu
 

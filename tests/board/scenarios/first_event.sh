@@ -36,12 +36,16 @@ active=$(driven $line | awk '$2 == 1 { print $1; exit }')
 [ -n "$active" ] || fail "nobody drove the line"
 figure line_active_s "$(since "$started" "$active")"
 
-received() { grep -q ' spotter/board/.* {.*"anything".*' /tmp/mqtt.log; }
+event='"rule":"anything".*"state":"on"'
+received() { grep -q " spotter/board/.* {.*$event" /tmp/mqtt.log; }
 until_true 60 "mosquitto_sub receives the event" received
-message=$(grep -m1 ' spotter/board/.* {.*"anything".*' /tmp/mqtt.log)
+message=$(grep -m1 " spotter/board/.* {.*$event" /tmp/mqtt.log)
 figure message_s "$(since "$started" "${message%% *}")"
 say "the message: ${message#* }"
 figure class "$(printf '%s\n' "$message" | sed -n 's/.*"label":"\([^"]*\)".*/\1/p')"
+figure capture_to_decision_ms "$(printf '%s\n' "$message" | sed -n 's/.*"latency_ms":\([0-9]*\).*/\1/p')"
+logged() { journalctl --no-pager -q -u $unit -o cat | grep -q "$event"; }
+until_true 10 "the event is in the journal" logged
 grep -q ' spotter/board/.* online$' /tmp/mqtt.log || fail "no birth message"
 figure rss_mb "$(awk '/^VmHWM/ { printf "%d", $2 / 1024 }' "/proc/$pid/status")"
 
