@@ -1,0 +1,269 @@
+//! Direct convolution: an implicit GEMM over panels of eight output pixels, for every shape and stride.
+//!
+//! Output pixels are numbered in the order in which they are needed: row by row, or with a fused 2x2 max-pool window by window, four to a
+//! window. Eight consecutive ones make a panel: their inputs, in the order of the weights (kernel row, kernel column, channel), rearranged for the
+//! [`Tile`]. A task packs some panels, as many as stay in the L2 cache, and multiplies them by its channels, eight at a time, so that these weights
+//! are read from memory once a task and come from the L1 cache for all panels but the first. Finished sums are requantised in registers.
+//!
+//! Where a panel's eight windows lie inside of the image, a kernel row of a pixel is one run of `width * channels` adjacent bytes; at an edge (and with
+//! dilation or groups) each kernel position is a run of its own, taken from a row of zero points if it lies outside. Runs that are no multiple
+//! of the tile's step (three channels) are gathered into eight rows first, and the gaps' weights are zero.
+
+use super::{
+    finish::{Finish, Place},
+    tile::Tile,
+};
+use crate::kernels::{
+    ConvSpec, Pool, Requantize,
+    scratch::{Areas, Buffer, LINE, Scratch, Shared},
+};
+
+/// Bytes of panels that a task packs: half of the L2 cache of a Cortex-A76, a quarter of a Cortex-A72's.
+const PANEL_BYTES: usize = 256 << 10;
+
+/// A convolution by the direct method, its weights in the order of tile `T`.
+pub(super) struct Direct<T: Tile> {
+    spec: ConvSpec,
+    weights: Buffer<T::Weight>,
+    finish: Finish,
+    /// Steps of a pixel: its inputs, rounded up to whole steps.
+    steps: usize,
+    /// Blocks of eight channels in a group.
+    blocks: usize,
+}
+
+/// The sizes of one run.
+#[derive(Clone, Copy)]
+struct Image {
+    /// Height and width of the input.
+    size: [usize; 2],
+    /// Height and width of the output, after pooling.
+    output: [usize; 2],
+}
+
+impl<T: Tile> Direct<T> {
+    /// `weights` are `[out_channels][kernel height][kernel width][in_channels / groups]`.
+    pub(super) fn new(spec: &ConvSpec, weights: &[i8], bias: &[i32], requantize: &Requantize) -> Self {
+        let depth = spec.kernel[0] * spec.kernel[1] * (spec.in_channels / spec.groups);
+        let channels = spec.out_channels / spec.groups;
+        let (steps, blocks) = (depth.div_ceil(T::STEP), channels.div_ceil(8));
+        let mut packed = Buffer::new(spec.groups * blocks * steps * 8 * T::STEP);
+        let mut full_bias = bias.to_vec();
+        for (c, weights) in weights.chunks_exact(depth).enumerate() {
+            let (group, channel) = (c / channels, c % channels);
+            let block = &mut packed[(group * blocks + channel / 8) * steps * 8 * T::STEP..];
+            for (k, &weight) in weights.iter().enumerate() {
+                block[k / T::STEP * 8 * T::STEP + T::place(k % T::STEP, channel % 8)] = T::weight(weight);
+            }
+            let sum: i32 = weights.iter().map(|&w| i32::from(w)).sum();
+            full_bias[c] = bias[c].wrapping_add((T::OFFSET - i32::from(spec.input_zero_point)).wrapping_mul(sum));
+        }
+        let place = |c| c / channels * blocks * 8 + c % channels;
+        let finish = Finish::new(&full_bias, requantize, spec.groups * blocks * 8, place);
+        Self { spec: spec.clone(), weights: packed, finish, steps, blocks }
+    }
+
+    /// Convolves `input` (`[size[0]][size[1]][in_channels]`) into `output` (`[output height][width][out_channels]`, `output_size` after pooling).
+    pub(super) fn run(
+        &self,
+        input: &[u8],
+        size: [usize; 2],
+        output: &mut [u8],
+        output_size: [usize; 2],
+        scratch: &mut Scratch,
+        pool: &Pool,
+    ) {
+        let image = Image { size, output: output_size };
+        let pixels = output_size[0] * output_size[1] * if self.spec.pool { 4 } else { 1 };
+        assert!(input.len() >= size[0] * size[1] * self.spec.in_channels);
+        assert!(output.len() >= output_size[0] * output_size[1] * self.spec.out_channels);
+        let panels = pixels.div_ceil(8);
+        let chunk = (PANEL_BYTES / self.panel_bytes()).clamp(1, panels.max(1));
+        let chunks = panels.div_ceil(chunk);
+        // Few panels: threads share out the channels too, and each packs for itself.
+        let splits =
+            if pool.threads() == 1 { 1 } else { (2 * pool.threads()).div_ceil(chunks.max(1)).min(self.blocks) };
+        let areas = scratch.areas(0, pool.threads(), chunk * self.panel_bytes() + self.gather_bytes());
+        let to = Shared(output.as_mut_ptr());
+        pool.run(chunks * splits, |task, worker| {
+            let first = task / splits * chunk;
+            let part = task % splits;
+            let blocks = self.blocks * part / splits..self.blocks * (part + 1) / splits;
+            let job = Job { layer: self, input, image, pixels, to, areas, worker };
+            // SAFETY: the areas are large enough (above), the arrays too (asserted), and each task writes pixels and channels of its own.
+            unsafe {
+                if self.spec.pool {
+                    job.run::<true>(first..(first + chunk).min(panels), blocks)
+                } else {
+                    job.run::<false>(first..(first + chunk).min(panels), blocks)
+                }
+            }
+        });
+    }
+
+    /// The bytes of one packed panel.
+    fn panel_bytes(&self) -> usize {
+        self.steps * T::STEP * 8 * size_of::<T::Activation>()
+    }
+
+    /// The bytes of eight gathered rows and of the row of zero points.
+    fn gather_bytes(&self) -> usize {
+        8 * self.steps * T::STEP + self.spec.in_channels / self.spec.groups + LINE
+    }
+}
+
+/// One task.
+struct Job<'a, T: Tile> {
+    layer: &'a Direct<T>,
+    input: &'a [u8],
+    image: Image,
+    /// Output pixels before pooling.
+    pixels: usize,
+    to: Shared<u8>,
+    areas: Areas<'a>,
+    worker: usize,
+}
+
+impl<T: Tile> Job<'_, T> {
+    /// Panels `panels`, channel blocks `blocks` of each group.
+    ///
+    /// # Safety
+    /// The worker's area holds that many panels and the gathered rows; `input` and the output are as large as `image` says, and nobody else writes
+    /// these pixels' and blocks' codes.
+    unsafe fn run<const POOL: bool>(&self, panels: std::ops::Range<usize>, blocks: std::ops::Range<usize>) {
+        let (layer, spec) = (self.layer, &self.layer.spec);
+        let panel_len = layer.steps * T::STEP * 8;
+        let gathered = self.areas.of(self.worker);
+        // SAFETY: `gather_bytes` leaves room for eight rows, the zero points, and the way to the next cache line.
+        let (zeros, packed) = unsafe {
+            let zeros = gathered.add(8 * layer.steps * T::STEP);
+            zeros.write_bytes(spec.input_zero_point, spec.in_channels / spec.groups);
+            (zeros, gathered.add(layer.gather_bytes() / LINE * LINE).cast::<T::Activation>())
+        };
+        let channels = spec.out_channels / spec.groups;
+        let (pixels_of_panel, shift) = if POOL { (2, 2) } else { (8, 0) };
+        for group in 0..spec.groups {
+            for (i, panel) in panels.clone().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { self.pack::<POOL>(panel, group, gathered, zeros, packed.add(i * panel_len)) };
+            }
+            for block in blocks.clone() {
+                let at = group * layer.blocks + block;
+                for (i, panel) in panels.clone().enumerate() {
+                    // SAFETY: the tile reads one packed panel, the weights and biases of one block; what it writes is the caller's promise.
+                    unsafe {
+                        let sums = T::multiply(
+                            layer.steps,
+                            packed.add(i * panel_len),
+                            layer.weights.as_ptr().add(at * panel_len),
+                            layer.finish.bias.as_ptr().add(at * 8),
+                        );
+                        let first = panel * pixels_of_panel;
+                        let channel = group * channels + block * 8;
+                        let place = Place {
+                            start: self.to.get().add(first * spec.out_channels + channel),
+                            stride: spec.out_channels,
+                            pixels: ((self.pixels >> shift) - first).min(pixels_of_panel),
+                            channels: (channels - block * 8).min(8),
+                        };
+                        layer.finish.store::<POOL>(&sums, at * 8, place);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the eight windows of a panel begin in the image, which may be outside: row and column. Pixels past the last repeat it.
+    #[inline(always)]
+    fn corners<const POOL: bool>(&self, panel: usize) -> [[isize; 2]; 8] {
+        let spec = &self.layer.spec;
+        let width = self.image.output[1];
+        std::array::from_fn(|i| {
+            let pixel = (panel * 8 + i).min(self.pixels - 1);
+            let (y, x) = if POOL {
+                let window = pixel / 4;
+                (window / width * 2 + pixel % 4 / 2, window % width * 2 + pixel % 2)
+            } else {
+                (pixel / width, pixel % width)
+            };
+            [
+                (y * spec.stride[0]) as isize - spec.padding[0] as isize,
+                (x * spec.stride[1]) as isize - spec.padding[1] as isize,
+            ]
+        })
+    }
+
+    /// Packs panel `panel` of `group` to `to`.
+    ///
+    /// # Safety
+    /// As for `run`: `gathered` has room for eight rows of all steps, `zeros` holds a group's channels of zero points, `to` has room for a panel.
+    unsafe fn pack<const POOL: bool>(
+        &self,
+        panel: usize,
+        group: usize,
+        gathered: *mut u8,
+        zeros: *const u8,
+        mut to: *mut T::Activation,
+    ) {
+        let (layer, spec, image) = (self.layer, &self.layer.spec, &self.image);
+        let [height, width] = image.size.map(|n| n as isize);
+        let (kernel, dilation) = (spec.kernel.map(|k| k as isize), spec.dilation.map(|d| d as isize));
+        let corners = self.corners::<POOL>(panel);
+        let reach = [0, 1].map(|a| (kernel[a] - 1) * dilation[a]);
+        let inside = corners.iter().all(|&[y, x]| y >= 0 && x >= 0 && y + reach[0] < height && x + reach[1] < width);
+        let whole_rows = inside && spec.groups == 1 && (dilation[1] == 1 || kernel[1] == 1);
+        let inputs = spec.in_channels / spec.groups;
+        let start = self.input.as_ptr().wrapping_add(group * inputs);
+        let address = |y: isize, x: isize| start.wrapping_offset((y * width + x) * spec.in_channels as isize);
+        let (columns, run) = if whole_rows { (1, spec.kernel[1] * inputs) } else { (kernel[1], inputs) };
+        let mut done = 0;
+        for ky in 0..kernel[0] {
+            for kx in 0..columns {
+                let rows = corners.map(|[y, x]| {
+                    let (y, x) = (y + ky * dilation[0], x + kx * dilation[1]);
+                    // One comparison a coordinate: a negative one is a huge unsigned one.
+                    if inside || ((y as usize) < image.size[0] && (x as usize) < image.size[1]) {
+                        address(y, x)
+                    } else {
+                        zeros
+                    }
+                });
+                // SAFETY: every row is `run` bytes inside of the image or of the zero points; the runs of all kernel positions fill the steps.
+                unsafe {
+                    if inputs % T::STEP == 0 {
+                        T::pack(&rows, run, to);
+                        to = to.add(8 * run);
+                    } else {
+                        for (i, row) in rows.iter().enumerate() {
+                            copy_short(*row, gathered.add(i * layer.steps * T::STEP + done), run);
+                        }
+                        done += run;
+                    }
+                }
+            }
+        }
+        if inputs % T::STEP != 0 {
+            let rows = std::array::from_fn(|i| gathered.wrapping_add(i * layer.steps * T::STEP).cast_const());
+            // SAFETY: eight rows of whole steps were just written, but for the last step's rest, whose weights are zero.
+            unsafe { T::pack(&rows, layer.steps * T::STEP, to) };
+        }
+    }
+}
+
+/// `memcpy` without the call for the few bytes of a kernel row of a first layer.
+///
+/// # Safety
+/// Both are valid for `len` bytes and do not overlap.
+#[inline(always)]
+unsafe fn copy_short(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller's promise; two overlapping copies of eight bytes cover 8 to 16 bytes.
+    unsafe {
+        if (8..=16).contains(&len) {
+            let (first, last) = (from.cast::<u64>().read_unaligned(), from.add(len - 8).cast::<u64>().read_unaligned());
+            to.cast::<u64>().write_unaligned(first);
+            to.add(len - 8).cast::<u64>().write_unaligned(last);
+        } else {
+            to.copy_from_nonoverlapping(from, len);
+        }
+    }
+}
