@@ -173,22 +173,26 @@ impl<T: Tile> Job<'_, T> {
         }
     }
 
-    /// Where the eight windows of a panel begin in the image, which may be outside: row and column. Pixels past the last repeat it.
+    /// Where the eight windows of a panel begin in the image, which may be outside: row and column. What is past the last pixel repeats it.
     #[inline(always)]
     fn corners<const POOL: bool>(&self, panel: usize) -> [[isize; 2]; 8] {
         let spec = &self.layer.spec;
         let width = self.image.output[1];
+        let first = if POOL { panel * 2 } else { panel * 8 };
+        let (mut y, mut x) = (first / width, first % width);
+        let mut left = self.pixels - panel * 8;
         std::array::from_fn(|i| {
-            let pixel = (panel * 8 + i).min(self.pixels - 1);
-            let (y, x) = if POOL {
-                let window = pixel / 4;
-                (window / width * 2 + pixel % 4 / 2, window % width * 2 + pixel % 2)
-            } else {
-                (pixel / width, pixel % width)
-            };
+            let [row, column] = if POOL { [y * 2 + i % 4 / 2, x * 2 + i % 2] } else { [y, x] };
+            left = left.saturating_sub(1);
+            if left > 0 && (!POOL || i % 4 == 3) {
+                x += 1;
+                if x == width {
+                    (y, x) = (y + 1, 0);
+                }
+            }
             [
-                (y * spec.stride[0]) as isize - spec.padding[0] as isize,
-                (x * spec.stride[1]) as isize - spec.padding[1] as isize,
+                (row * spec.stride[0]) as isize - spec.padding[0] as isize,
+                (column * spec.stride[1]) as isize - spec.padding[1] as isize,
             ]
         })
     }
@@ -205,47 +209,48 @@ impl<T: Tile> Job<'_, T> {
         zeros: *const u8,
         mut to: *mut T::Activation,
     ) {
-        let (layer, spec, image) = (self.layer, &self.layer.spec, &self.image);
-        let [height, width] = image.size.map(|n| n as isize);
-        let (kernel, dilation) = (spec.kernel.map(|k| k as isize), spec.dilation.map(|d| d as isize));
-        let corners = self.corners::<POOL>(panel);
-        let reach = [0, 1].map(|a| (kernel[a] - 1) * dilation[a]);
-        let inside = corners.iter().all(|&[y, x]| y >= 0 && x >= 0 && y + reach[0] < height && x + reach[1] < width);
-        let whole_rows = inside && spec.groups == 1 && (dilation[1] == 1 || kernel[1] == 1);
-        let inputs = spec.in_channels / spec.groups;
+        let (layer, spec) = (self.layer, &self.layer.spec);
+        let [height, width] = self.image.size;
+        let (pixel, inputs) = (spec.in_channels, spec.in_channels / spec.groups);
         let start = self.input.as_ptr().wrapping_add(group * inputs);
-        let address = |y: isize, x: isize| start.wrapping_offset((y * width + x) * spec.in_channels as isize);
-        let (columns, run) = if whole_rows { (1, spec.kernel[1] * inputs) } else { (kernel[1], inputs) };
+        let corners = self.corners::<POOL>(panel);
+        let bases = corners.map(|[y, x]| start.wrapping_offset((y * width as isize + x) * pixel as isize));
+        // The last places at which a whole window begins; a negative coordinate is a huge unsigned one.
+        let reach = [0, 1].map(|a| (spec.kernel[a] - 1) * spec.dilation[a]);
+        let last = [height as isize - reach[0] as isize, width as isize - reach[1] as isize].map(|n| n.max(0) as usize);
+        let inside = corners.iter().all(|&[y, x]| (y as usize) < last[0] && (x as usize) < last[1]);
+        let whole_rows = inside && spec.groups == 1 && (spec.dilation[1] == 1 || spec.kernel[1] == 1);
+        let (columns, run) = if whole_rows { (1, spec.kernel[1] * inputs) } else { (spec.kernel[1], inputs) };
+        let step_row = layer.steps * T::STEP;
         let mut done = 0;
-        for ky in 0..kernel[0] {
-            for kx in 0..columns {
-                let rows = corners.map(|[y, x]| {
-                    let (y, x) = (y + ky * dilation[0], x + kx * dilation[1]);
-                    // One comparison a coordinate: a negative one is a huge unsigned one.
-                    if inside || ((y as usize) < image.size[0] && (x as usize) < image.size[1]) {
-                        address(y, x)
-                    } else {
-                        zeros
-                    }
-                });
+        for ky in (0..spec.kernel[0]).map(|k| k * spec.dilation[0]) {
+            for kx in (0..columns).map(|k| k * spec.dilation[1]) {
+                let offset = (ky * width + kx) * pixel;
                 // SAFETY: every row is `run` bytes inside of the image or of the zero points; the runs of all kernel positions fill the steps.
                 unsafe {
-                    if inputs % T::STEP == 0 {
-                        T::pack(&rows, run, to);
-                        to = to.add(8 * run);
+                    if inside && inputs % T::STEP == 0 {
+                        T::pack(&bases, offset, run, to);
                     } else {
-                        for (i, row) in rows.iter().enumerate() {
-                            copy_short(*row, gathered.add(i * layer.steps * T::STEP + done), run);
+                        let row = |i: usize| {
+                            let [y, x] = corners[i];
+                            let (y, x) = (y.wrapping_add_unsigned(ky) as usize, x.wrapping_add_unsigned(kx) as usize);
+                            if inside || (y < height && x < width) { bases[i].wrapping_add(offset) } else { zeros }
+                        };
+                        if inputs % T::STEP == 0 {
+                            T::pack(&std::array::from_fn(row), 0, run, to);
+                        } else {
+                            (0..8).for_each(|i| copy_short(row(i), gathered.add(i * step_row + done), run));
                         }
-                        done += run;
                     }
                 }
+                done += run;
+                to = to.wrapping_add(8 * run);
             }
         }
         if inputs % T::STEP != 0 {
-            let rows = std::array::from_fn(|i| gathered.wrapping_add(i * layer.steps * T::STEP).cast_const());
+            let rows = std::array::from_fn(|i| gathered.wrapping_add(i * step_row).cast_const());
             // SAFETY: eight rows of whole steps were just written, but for the last step's rest, whose weights are zero.
-            unsafe { T::pack(&rows, layer.steps * T::STEP, to) };
+            unsafe { T::pack(&rows, 0, step_row, to.wrapping_sub(8 * done)) };
         }
     }
 }

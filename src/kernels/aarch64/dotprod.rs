@@ -67,15 +67,17 @@ impl Tile for DotProd {
 
     /// A step is two times (pixels 0 to 3, 4 to 7) four registers of four inputs each; in a register, four pixels of four inputs. `st4` of 32-bit elements
     /// is just that transposition.
-    #[inline(always)]
-    unsafe fn pack(rows: &[*const u8; 8], inputs: usize, panel: *mut i8) {
+    // Not inlined: eight row pointers and nothing else to keep in registers.
+    #[inline(never)]
+    unsafe fn pack(rows: &[*const u8; 8], offset: usize, inputs: usize, panel: *mut i8) {
         let mut to: *mut u32 = panel.cast();
-        for at in (0..inputs).step_by(16) {
+        for at in (offset..offset + inputs).step_by(16) {
             for half in [0, 4] {
                 // SAFETY: the caller's promise: 16 bytes of each row, 64 bytes of the panel a turn.
                 unsafe {
                     let flip = vdupq_n_u8(0x80);
-                    let row = |i: usize| vreinterpretq_u32_u8(veorq_u8(vld1q_u8(rows[half + i].add(at)), flip));
+                    let row =
+                        |i: usize| vreinterpretq_u32_u8(veorq_u8(vld1q_u8(rows[half + i].wrapping_add(at)), flip));
                     vst4q_u32(to, uint32x4x4_t(row(0), row(1), row(2), row(3)));
                     to = to.add(16);
                 }

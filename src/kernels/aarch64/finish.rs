@@ -65,26 +65,45 @@ impl Finish {
     /// `at + 8` places exist. `to` has room for `pixels` (at most 8, with `POOL` 2) times `channels` (at most 8) bytes, `stride` bytes apart.
     #[inline(always)]
     pub(super) unsafe fn store<const POOL: bool>(&self, sums: &Sums, at: usize, to: Place) {
+        let all = if POOL { 2 } else { 8 };
         // SAFETY: the caller's promise.
         unsafe {
+            if to.pixels < all || to.channels < 8 {
+                return self.store_part::<POOL>(sums, at, to);
+            }
             let multipliers = self.multipliers(at);
-            if POOL {
-                for window in 0..to.pixels {
-                    let [a, b, c, d] = [0, 1, 2, 3].map(|i| sums[window * 4 + i]);
-                    let most = [0, 1].map(|h| vmaxq_s32(vmaxq_s32(a[h], b[h]), vmaxq_s32(c[h], d[h])));
-                    to.write(window, self.codes(most, multipliers));
-                }
-            } else if to.pixels == 8 {
-                for (pixel, &sums) in sums.iter().enumerate() {
-                    to.write(pixel, self.codes(sums, multipliers));
-                }
-            } else {
-                for (pixel, &sums) in sums.iter().enumerate().take(to.pixels) {
-                    to.write(pixel, self.codes(sums, multipliers));
-                }
+            for pixel in 0..all {
+                vst1_u8(to.start.add(pixel * to.stride), self.codes(pooled::<POOL>(sums, pixel), multipliers));
             }
         }
     }
+
+    /// The same at an edge.
+    ///
+    /// # Safety
+    /// As for `store`.
+    #[cold]
+    #[inline(never)]
+    unsafe fn store_part<const POOL: bool>(&self, sums: &Sums, at: usize, to: Place) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let multipliers = self.multipliers(at);
+            for pixel in 0..to.pixels {
+                to.write(pixel, self.codes(pooled::<POOL>(sums, pixel), multipliers));
+            }
+        }
+    }
+}
+
+/// The sums of a pixel, or the largest of its window's.
+#[inline(always)]
+fn pooled<const POOL: bool>(sums: &Sums, pixel: usize) -> [int32x4_t; 2] {
+    if !POOL {
+        return sums[pixel];
+    }
+    let [a, b, c, d] = [0, 1, 2, 3].map(|i| sums[pixel * 4 + i]);
+    // SAFETY: registers only.
+    [0, 1].map(|h| unsafe { vmaxq_s32(vmaxq_s32(a[h], b[h]), vmaxq_s32(c[h], d[h])) })
 }
 
 /// Where codes go: `pixels` times `channels` bytes, the pixels `stride` bytes apart.

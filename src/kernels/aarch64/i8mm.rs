@@ -60,14 +60,15 @@ impl Tile for I8mm {
     }
 
     /// The same order for pairs of pixels: `st2` of 64-bit elements.
-    #[inline(always)]
-    unsafe fn pack(rows: &[*const u8; 8], inputs: usize, panel: *mut u8) {
+    // Not inlined: eight row pointers and nothing else to keep in registers.
+    #[inline(never)]
+    unsafe fn pack(rows: &[*const u8; 8], offset: usize, inputs: usize, panel: *mut u8) {
         let mut to: *mut u64 = panel.cast();
-        for at in (0..inputs).step_by(16) {
+        for at in (offset..offset + inputs).step_by(16) {
             for pair in [0, 2, 4, 6] {
                 // SAFETY: the caller's promise: 16 bytes of each row, 32 bytes of the panel a turn.
                 unsafe {
-                    let row = |i: usize| vreinterpretq_u64_u8(vld1q_u8(rows[pair + i].add(at)));
+                    let row = |i: usize| vreinterpretq_u64_u8(vld1q_u8(rows[pair + i].wrapping_add(at)));
                     vst2q_u64(to, uint64x2x2_t(row(0), row(1)));
                     to = to.add(4);
                 }

@@ -49,14 +49,15 @@ impl Tile for Neon {
     }
 
     /// A register a pixel: eight inputs.
-    #[inline(always)]
-    unsafe fn pack(rows: &[*const u8; 8], inputs: usize, panel: *mut i16) {
+    // Not inlined: eight row pointers and nothing else to keep in registers.
+    #[inline(never)]
+    unsafe fn pack(rows: &[*const u8; 8], offset: usize, inputs: usize, panel: *mut i16) {
         let mut to = panel;
-        for at in (0..inputs).step_by(8) {
+        for at in (offset..offset + inputs).step_by(8) {
             for row in rows {
                 // SAFETY: the caller's promise: 8 bytes of each row, 8 activations of the panel a turn.
                 unsafe {
-                    vst1q_s16(to, vreinterpretq_s16_u16(vmovl_u8(vld1_u8(row.add(at)))));
+                    vst1q_s16(to, vreinterpretq_s16_u16(vmovl_u8(vld1_u8(row.wrapping_add(at)))));
                     to = to.add(8);
                 }
             }

@@ -24,11 +24,11 @@ pub(super) trait Tile: 'static {
     /// A weight as the instruction reads it.
     fn weight(weight: i8) -> Self::Weight;
 
-    /// Packs `inputs` adjacent inputs (a multiple of `STEP`) of eight pixels.
+    /// Packs `inputs` adjacent inputs (a multiple of `STEP`) of eight pixels, `offset` bytes after the starts of `rows`.
     ///
     /// # Safety
-    /// Each of `rows` is readable for `inputs` bytes; `panel` has room for `8 * inputs` activations.
-    unsafe fn pack(rows: &[*const u8; 8], inputs: usize, panel: *mut Self::Activation);
+    /// Each of `rows` is readable for `inputs` bytes from `offset` on; `panel` has room for `8 * inputs` activations.
+    unsafe fn pack(rows: &[*const u8; 8], offset: usize, inputs: usize, panel: *mut Self::Activation);
 
     /// Multiplies and sums.
     ///
