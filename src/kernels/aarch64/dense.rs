@@ -3,9 +3,14 @@
 //! Weights lie in the order in which they are read: blocks of eight outputs, in a block steps of 16 inputs, 128 bytes a step. Activations are
 //! made signed once (`a - 128`, made good in the bias) and stay in the L1 cache.
 
-use super::{dotprod::DotProd, tile::Tile};
+use super::{
+    dotprod::DotProd,
+    finish::{Finish, Place},
+    tile::Tile,
+};
 use crate::kernels::{
     Pool,
+    dense::{DenseAlgorithm, DenseLayer},
     scratch::{Buffer, Scratch, Shared},
 };
 use std::arch::{aarch64::*, asm};
@@ -28,73 +33,86 @@ pub(super) enum Method {
 /// A dense layer's weights.
 pub(super) struct Dense {
     weights: Buffer<i8>,
-    /// Padded to whole blocks.
-    bias: Buffer<i32>,
+    finish: Finish,
     outputs: usize,
-    inputs: usize,
     steps: usize,
     method: Method,
 }
 
 impl Dense {
-    /// `weights` are `[outputs][inputs]`, one bias an output. `dot`: the CPU has the dot product.
-    pub(super) fn new(inputs: usize, weights: &[i8], bias: &[i32], zero_point: u8, dot: bool) -> Self {
-        let (outputs, steps) = (bias.len(), inputs.div_ceil(STEP));
-        let method = match weights.contains(&-128) {
+    /// `dot`: the CPU has the dot product.
+    pub(super) fn new(layer: &DenseLayer, dot: bool) -> Self {
+        let (outputs, steps) = (layer.outputs, layer.inputs.div_ceil(STEP));
+        let method = match layer.weights.contains(&-128) {
             _ if dot => Method::Dot,
             false => Method::Pairs,
             true => Method::Singles,
         };
-        let mut packed = Buffer::new(outputs.div_ceil(OUTPUTS) * steps * OUTPUTS * STEP);
-        let mut full_bias = Buffer::padded(bias.iter().copied(), outputs.next_multiple_of(OUTPUTS));
-        for (o, row) in weights.chunks_exact(inputs.max(1)).enumerate() {
-            let block = &mut packed[o / OUTPUTS * steps * OUTPUTS * STEP..];
-            for (step, weights) in row.chunks(STEP).enumerate() {
-                let to = &mut block[step * OUTPUTS * STEP..][..OUTPUTS * STEP];
+        let each = steps * OUTPUTS * STEP;
+        let mut weights = Buffer::new(outputs.div_ceil(OUTPUTS) * each);
+        let mut offsets = layer.bias.to_vec();
+        for (o, row) in layer.weights.chunks_exact(layer.inputs).enumerate() {
+            let block = &mut weights[o / OUTPUTS * each..][..each];
+            for (from, to) in row.chunks(STEP).zip(block.chunks_exact_mut(OUTPUTS * STEP)) {
                 if method == Method::Dot {
-                    weights.iter().enumerate().for_each(|(i, &w)| to[DotProd::place(i, o % OUTPUTS)] = w);
+                    from.iter().enumerate().for_each(|(i, &w)| to[DotProd::place(i, o % OUTPUTS)] = w);
                 } else {
-                    to[o % OUTPUTS * STEP..][..weights.len()].copy_from_slice(weights);
+                    to[o % OUTPUTS * STEP..][..from.len()].copy_from_slice(from);
                 }
             }
             let sum = row.iter().fold(0i32, |sum, &w| sum.wrapping_add(w.into()));
-            full_bias[o] = full_bias[o].wrapping_add((128 - i32::from(zero_point)).wrapping_mul(sum));
+            offsets[o] = offsets[o].wrapping_add((128 - i32::from(layer.input_zero_point)).wrapping_mul(sum));
         }
-        Self { weights: packed, bias: full_bias, outputs, inputs, steps, method }
+        let finish = Finish::new(&offsets, layer.requantize, outputs.next_multiple_of(OUTPUTS), |o| o);
+        Self { weights, finish, outputs, steps, method }
     }
 
-    /// The sums for `input`, the bias added and the zero point subtracted.
-    pub(super) fn run(&self, input: &[u8], output: &mut [i32], scratch: &mut Scratch, pool: &Pool) {
-        assert!(input.len() == self.inputs && output.len() == self.outputs);
-        let areas = scratch.areas(self.steps * STEP, pool.threads(), 0);
-        let signed = Shared(areas.shared().cast::<i8>());
-        for (i, &a) in input.iter().enumerate() {
-            // SAFETY: `inputs` is at most `steps * STEP`, and no other thread has the area yet.
-            unsafe { signed.get().add(i).write((a ^ 0x80) as i8) };
+    /// Block `block`, into the output at `to`.
+    ///
+    /// # Safety
+    /// `inputs` holds `steps` whole steps; the block's outputs are ours to write.
+    unsafe fn block(&self, block: usize, inputs: *const i8, to: *mut u8) {
+        // SAFETY: the block's weights, biases and multipliers exist; the rest is the caller's promise.
+        unsafe {
+            let weights = self.weights.as_ptr().add(block * self.steps * OUTPUTS * STEP);
+            let sums = match self.method {
+                Method::Dot => dot(self.steps, inputs, weights),
+                Method::Pairs => widen::<true>(self.steps, inputs, weights),
+                Method::Singles => widen::<false>(self.steps, inputs, weights),
+            };
+            let at = block * OUTPUTS;
+            let bias = self.finish.bias.as_ptr().add(at);
+            let sums = [vaddq_s32(sums[0], vld1q_s32(bias)), vaddq_s32(sums[1], vld1q_s32(bias.add(4)))];
+            let channels = (self.outputs - at).min(OUTPUTS);
+            let place = Place { start: to.add(at), stride: 0, pixels: 1, channels };
+            place.write(0, self.finish.codes(sums, self.finish.multipliers(at)));
         }
+    }
+}
+
+impl DenseAlgorithm for Dense {
+    fn name(&self) -> &'static str {
+        match self.method {
+            Method::Dot => "dense-dotprod",
+            Method::Pairs | Method::Singles => "dense-neon",
+        }
+    }
+
+    fn run(&self, pool: &Pool, input: &[u8], output: &mut [u8], scratch: &mut Scratch) {
+        assert!(input.len().div_ceil(STEP) == self.steps && output.len() == self.outputs);
+        let areas = scratch.areas(self.steps * STEP, pool.threads(), 0);
+        // SAFETY: the area was asked for with this length, any byte is an `i8`, and no task runs yet.
+        let signed = unsafe { std::slice::from_raw_parts_mut(areas.shared().cast::<i8>(), self.steps * STEP) };
+        signed.iter_mut().zip(input).for_each(|(to, &code)| *to = (code ^ 0x80) as i8);
+        let inputs = Shared(signed.as_mut_ptr());
         let blocks = self.outputs.div_ceil(OUTPUTS);
         // Some tasks a thread, so that one that was interrupted does not hold up the others.
-        let tasks = if pool.threads() == 1 { 1 } else { (8 * pool.threads()).min(blocks) };
+        let tasks = (8 * pool.threads()).min(blocks);
         let to = Shared(output.as_mut_ptr());
         pool.run(tasks, |task, _| {
             for block in blocks * task / tasks..blocks * (task + 1) / tasks {
-                // SAFETY: a block's weights and biases exist; the area holds `steps` whole steps; the block's outputs are this task's own.
-                unsafe {
-                    let weights = self.weights.as_ptr().add(block * self.steps * OUTPUTS * STEP);
-                    let mut sums = [0; OUTPUTS];
-                    let inputs = signed.get().cast_const();
-                    let values = match self.method {
-                        Method::Dot => dot(self.steps, inputs, weights),
-                        Method::Pairs => widen::<true>(self.steps, inputs, weights),
-                        Method::Singles => widen::<false>(self.steps, inputs, weights),
-                    };
-                    for (half, value) in values.into_iter().enumerate() {
-                        let bias = vld1q_s32(self.bias.as_ptr().add(block * OUTPUTS + half * 4));
-                        vst1q_s32(sums.as_mut_ptr().add(half * 4), vaddq_s32(value, bias));
-                    }
-                    let count = (self.outputs - block * OUTPUTS).min(OUTPUTS);
-                    to.get().add(block * OUTPUTS).copy_from_nonoverlapping(sums.as_ptr(), count);
-                }
+                // SAFETY: nobody writes the inputs while the loop runs; a block's outputs are one task's.
+                unsafe { self.block(block, inputs.get(), to.get()) };
             }
         });
     }

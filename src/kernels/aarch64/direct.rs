@@ -14,7 +14,8 @@ use super::{
     tile::Tile,
 };
 use crate::kernels::{
-    ConvSpec, Pool, Requantize,
+    ConvSpec, Pool,
+    conv::{Algorithm, Layer, convolved_shape},
     scratch::{Areas, Buffer, LINE, Scratch, Shared},
 };
 
@@ -42,63 +43,25 @@ struct Image {
 }
 
 impl<T: Tile> Direct<T> {
-    /// `weights` are `[out_channels][kernel height][kernel width][in_channels / groups]`.
-    pub(super) fn new(spec: &ConvSpec, weights: &[i8], bias: &[i32], requantize: &Requantize) -> Self {
+    pub(super) fn new(layer: &Layer) -> Self {
+        let spec = layer.spec;
         let depth = spec.kernel[0] * spec.kernel[1] * (spec.in_channels / spec.groups);
         let channels = spec.out_channels / spec.groups;
         let (steps, blocks) = (depth.div_ceil(T::STEP), channels.div_ceil(8));
-        let mut packed = Buffer::new(spec.groups * blocks * steps * 8 * T::STEP);
-        let mut full_bias = bias.to_vec();
-        for (c, weights) in weights.chunks_exact(depth).enumerate() {
+        let each = steps * 8 * T::STEP;
+        let mut weights = Buffer::new(spec.groups * blocks * each);
+        for c in 0..spec.out_channels {
             let (group, channel) = (c / channels, c % channels);
-            let block = &mut packed[(group * blocks + channel / 8) * steps * 8 * T::STEP..];
-            for (k, &weight) in weights.iter().enumerate() {
-                block[k / T::STEP * 8 * T::STEP + T::place(k % T::STEP, channel % 8)] = T::weight(weight);
-            }
-            let sum: i32 = weights.iter().map(|&w| i32::from(w)).sum();
-            full_bias[c] = bias[c].wrapping_add((T::OFFSET - i32::from(spec.input_zero_point)).wrapping_mul(sum));
-        }
-        let place = |c| c / channels * blocks * 8 + c % channels;
-        let finish = Finish::new(&full_bias, requantize, spec.groups * blocks * 8, place);
-        Self { spec: spec.clone(), weights: packed, finish, steps, blocks }
-    }
-
-    /// Convolves `input` (`[size[0]][size[1]][in_channels]`) into `output` (`[output height][width][out_channels]`, `output_size` after pooling).
-    pub(super) fn run(
-        &self,
-        input: &[u8],
-        size: [usize; 2],
-        output: &mut [u8],
-        output_size: [usize; 2],
-        scratch: &mut Scratch,
-        pool: &Pool,
-    ) {
-        let image = Image { size, output: output_size };
-        let pixels = output_size[0] * output_size[1] * if self.spec.pool { 4 } else { 1 };
-        assert!(input.len() >= size[0] * size[1] * self.spec.in_channels);
-        assert!(output.len() >= output_size[0] * output_size[1] * self.spec.out_channels);
-        let panels = pixels.div_ceil(8);
-        let chunk = (PANEL_BYTES / self.panel_bytes()).clamp(1, panels.max(1));
-        let chunks = panels.div_ceil(chunk);
-        // Few panels: threads share out the channels too, and each packs for itself.
-        let splits =
-            if pool.threads() == 1 { 1 } else { (2 * pool.threads()).div_ceil(chunks.max(1)).min(self.blocks) };
-        let areas = scratch.areas(0, pool.threads(), chunk * self.panel_bytes() + self.gather_bytes());
-        let to = Shared(output.as_mut_ptr());
-        pool.run(chunks * splits, |task, worker| {
-            let first = task / splits * chunk;
-            let part = task % splits;
-            let blocks = self.blocks * part / splits..self.blocks * (part + 1) / splits;
-            let job = Job { layer: self, input, image, pixels, to, areas, worker };
-            // SAFETY: the areas are large enough (above), the arrays too (asserted), and each task writes pixels and channels of its own.
-            unsafe {
-                if self.spec.pool {
-                    job.run::<true>(first..(first + chunk).min(panels), blocks)
-                } else {
-                    job.run::<false>(first..(first + chunk).min(panels), blocks)
+            let block = &mut weights[(group * blocks + channel / 8) * each..][..each];
+            for (from, to) in layer.channel(c).chunks(T::STEP).zip(block.chunks_exact_mut(8 * T::STEP)) {
+                for (input, &weight) in from.iter().enumerate() {
+                    to[T::place(input, channel % 8)] = T::weight(weight);
                 }
             }
-        });
+        }
+        let place = |c| c / channels * blocks * 8 + c % channels;
+        let finish = Finish::new(&layer.offsets(T::OFFSET), layer.requantize, spec.groups * blocks * 8, place);
+        Self { spec: spec.clone(), weights, finish, steps, blocks }
     }
 
     /// The bytes of one packed panel.
@@ -109,6 +72,39 @@ impl<T: Tile> Direct<T> {
     /// The bytes of eight gathered rows and of the row of zero points.
     fn gather_bytes(&self) -> usize {
         8 * self.steps * T::STEP + self.spec.in_channels / self.spec.groups + LINE
+    }
+}
+
+impl<T: Tile> Algorithm for Direct<T> {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+
+    fn run(&self, pool: &Pool, input: &[u8], shape: [usize; 2], output: &mut [u8], scratch: &mut Scratch) {
+        let Some(convolved) = convolved_shape(&self.spec, shape) else { return };
+        let side = if self.spec.pool { 2 } else { 1 };
+        let image = Image { size: shape, output: convolved.map(|n| n / side) };
+        let outputs = image.output[0] * image.output[1];
+        assert!(input.len() >= shape[0] * shape[1] * self.spec.in_channels);
+        assert!(output.len() >= outputs * self.spec.out_channels);
+        let pixels = outputs * side * side;
+        let panels = pixels.div_ceil(8);
+        let chunk = (PANEL_BYTES / self.panel_bytes()).clamp(1, panels.max(1));
+        let chunks = panels.div_ceil(chunk);
+        // Few panels: threads share out the channels too, and each packs for itself.
+        let wanted = if pool.threads() == 1 { 1 } else { 2 * pool.threads() };
+        let splits = wanted.div_ceil(chunks.max(1)).min(self.blocks);
+        let areas = scratch.areas(0, pool.threads(), chunk * self.panel_bytes() + self.gather_bytes());
+        let to = Shared(output.as_mut_ptr());
+        pool.run(chunks * splits, |task, worker| {
+            let first = task / splits * chunk;
+            let part = task % splits;
+            let panels = first..(first + chunk).min(panels);
+            let blocks = self.blocks * part / splits..self.blocks * (part + 1) / splits;
+            let job = Job { layer: self, input, image, pixels, to, areas, worker };
+            // SAFETY: the areas are large enough (above), the arrays too (asserted), and each task writes pixels and channels of its own.
+            unsafe { if self.spec.pool { job.run::<true>(panels, blocks) } else { job.run::<false>(panels, blocks) } }
+        });
     }
 }
 

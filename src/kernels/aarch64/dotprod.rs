@@ -51,6 +51,7 @@ macro_rules! step {
 pub(super) struct DotProd;
 
 impl Tile for DotProd {
+    const NAME: &'static str = "direct-dotprod";
     type Activation = i8;
     type Weight = i8;
     const STEP: usize = 16;

@@ -45,6 +45,7 @@ macro_rules! step {
 pub(super) struct I8mm;
 
 impl Tile for I8mm {
+    const NAME: &'static str = "direct-i8mm";
     type Activation = u8;
     type Weight = i8;
     const STEP: usize = 16;

@@ -34,6 +34,7 @@ macro_rules! input {
 pub(super) struct Neon;
 
 impl Tile for Neon {
+    const NAME: &'static str = "direct-neon";
     type Activation = i16;
     type Weight = i16;
     const STEP: usize = 8;

@@ -8,7 +8,9 @@ use crate::kernels::scratch::Plain;
 /// Both operands are read strictly forward, 64 bytes an instruction (`ld1` of four registers), so a step of `STEP` inputs costs four loads beside its
 /// multiplications. That asks for operands that lie in the tile's own order: weights are brought into it once, at load; pixels are
 /// packed into a *panel* of eight, as the panel is made from the image, which costs about 1 % of the multiplications.
-pub(super) trait Tile: 'static {
+pub(super) trait Tile: Send + Sync + 'static {
+    /// As [`Conv::algorithm`](crate::kernels::Conv::algorithm) shows it.
+    const NAME: &'static str;
     /// An activation as the instruction reads it.
     type Activation: Plain;
     /// A weight as the instruction reads it.

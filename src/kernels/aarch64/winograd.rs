@@ -24,7 +24,8 @@
 
 use super::{finish::Finish, neon::Neon, tile::Tile};
 use crate::kernels::{
-    ConvSpec, Pool, Requantize,
+    ConvSpec, Pool,
+    conv::{Algorithm, Layer, convolved_shape},
     scratch::{Buffer, LINE, Scratch, Shared},
 };
 use std::arch::aarch64::*;
@@ -59,78 +60,63 @@ pub(super) struct Winograd {
 }
 
 impl Winograd {
-    /// `weights` are `[out_channels][3][3][in_channels]`. `None` where the shape does not fit or a sum could leave 25 bits.
-    pub(super) fn new(spec: &ConvSpec, weights: &[i8], bias: &[i32], requantize: &Requantize) -> Option<Self> {
-        let fits = spec.kernel == [3, 3]
-            && spec.stride == [1, 1]
-            && spec.dilation == [1, 1]
-            && spec.groups == 1
-            && spec.in_channels % 8 == 0;
-        let depth = 9 * spec.in_channels;
-        let exact = || weights.chunks_exact(depth).zip(bias).all(|(w, &b)| is_exact(w, b, spec.input_zero_point));
-        if !fits || !exact() {
+    /// `None` where the shape does not fit or a sum could leave 25 bits.
+    pub(super) fn new(layer: &Layer) -> Option<Self> {
+        let spec = layer.spec;
+        let (ones, channels) = ([1, 1], spec.in_channels);
+        let fits = spec.kernel == [3, 3] && spec.stride == ones && spec.dilation == ones && spec.groups == 1;
+        let exact = |(c, &bias): (usize, &i32)| is_exact(layer.channel(c), bias, spec.input_zero_point);
+        if !fits || channels % 8 != 0 || !layer.bias.iter().enumerate().all(exact) {
             return None;
         }
-        let (steps, blocks) = (spec.in_channels / 8, spec.out_channels.div_ceil(8));
-        let mut transformed = Buffer::new(POINTS * blocks * steps * 64);
-        let mut start = Vec::with_capacity(spec.out_channels);
-        for (c, (weights, &bias)) in weights.chunks_exact(depth).zip(bias).enumerate() {
-            for i in 0..spec.in_channels {
-                let points = transform_weights(std::array::from_fn(|k| weights[k * spec.in_channels + i]));
+        let (steps, blocks) = (channels / 8, spec.out_channels.div_ceil(8));
+        let mut weights = Buffer::new(POINTS * blocks * channels * 8);
+        for c in 0..spec.out_channels {
+            let kernel = layer.channel(c);
+            for i in 0..channels {
+                let points = transform_weights(std::array::from_fn(|k| kernel[k * channels + i]));
                 for (point, value) in points.into_iter().enumerate() {
-                    transformed[((point * blocks + c / 8) * spec.in_channels + i) * 8 + c % 8] = value;
+                    weights[((point * blocks + c / 8) * channels + i) * 8 + c % 8] = value;
                 }
             }
-            let sum: i32 = weights.iter().map(|&w| i32::from(w)).sum();
-            start.push((bias - i32::from(spec.input_zero_point) * sum).wrapping_mul(BIAS_TIMES));
         }
-        let finish = Finish::new(&start, requantize, blocks * 8, |c| c);
-        Some(Self { spec: spec.clone(), weights: transformed, finish, steps, blocks })
+        let start: Vec<i32> = layer.offsets(0).iter().map(|b| b.wrapping_mul(BIAS_TIMES)).collect();
+        let finish = Finish::new(&start, layer.requantize, blocks * 8, |c| c);
+        Some(Self { spec: spec.clone(), weights, finish, steps, blocks })
+    }
+}
+
+impl Algorithm for Winograd {
+    fn name(&self) -> &'static str {
+        "winograd-neon"
     }
 
-    /// Convolves `input` (`[size[0]][size[1]][in_channels]`) into `output` (`[output height][width][out_channels]`, `output_size` after pooling).
-    pub(super) fn run(
-        &self,
-        input: &[u8],
-        size: [usize; 2],
-        output: &mut [u8],
-        output_size: [usize; 2],
-        scratch: &mut Scratch,
-        pool: &Pool,
-    ) {
+    fn run(&self, pool: &Pool, input: &[u8], size: [usize; 2], output: &mut [u8], scratch: &mut Scratch) {
+        let Some(convolved) = convolved_shape(&self.spec, size) else { return };
+        let output_size = if self.spec.pool { convolved.map(|n| n / 2) } else { convolved };
         assert!(input.len() >= size[0] * size[1] * self.spec.in_channels);
         assert!(output.len() >= output_size[0] * output_size[1] * self.spec.out_channels);
-        let side = if self.spec.pool { 2 } else { 4 };
-        let tiles = output_size.map(|n| n.div_ceil(side));
+        let tiles = output_size.map(|n| n.div_ceil(if self.spec.pool { 2 } else { 4 }));
         let count = tiles[0] * tiles[1];
         let panels = count.div_ceil(TILES);
         let rounds = panels.div_ceil(PANELS);
-        let most = panels.div_ceil(rounds.max(1));
-        let layout = Layout::new(self, most, pool.threads());
+        let layout = Layout::new(self, panels.div_ceil(rounds.max(1)), pool.threads());
         let areas = scratch.areas(layout.inputs_bytes(), pool.threads(), layout.worker_bytes(self.spec.in_channels));
         let (inputs, to) = (Shared(areas.shared().cast::<i16>()), Shared(output.as_mut_ptr()));
         for round in 0..rounds {
             let panels = panels * round / rounds..panels * (round + 1) / rounds;
             let first = panels.start * TILES;
-            let block = Block {
-                layer: self,
-                layout,
-                inputs,
-                first,
-                count: (panels.end * TILES).min(count) - first,
-                across: tiles[1],
-                size,
-                output_size,
-            };
+            let count = (panels.end * TILES).min(count) - first;
+            let block = Block { layer: self, layout, inputs, first, count, across: tiles[1], size, output_size };
             // SAFETY: the areas are as large as `layout` says; a task writes its own panel's inputs and uses its worker's area.
             pool.run(panels.len(), |panel, worker| unsafe { block.transform(panel, input, areas.of(worker)) });
             // SAFETY: likewise, and a task writes its own channels of the output, which is large enough.
             pool.run(layout.groups, |group, worker| unsafe {
                 let products = areas.of(worker).cast();
                 if self.spec.pool {
-                    block.multiply::<true>(group, products, to.get())
+                    block.multiply::<true>(group, products, to.get());
                 } else {
-                    block.multiply::<false>(group, products, to.get())
+                    block.multiply::<false>(group, products, to.get());
                 }
             });
         }
