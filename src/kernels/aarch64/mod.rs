@@ -20,6 +20,8 @@ mod dotprod;
 mod finish;
 mod i8mm;
 mod neon;
+#[cfg(test)]
+mod tests;
 mod tile;
 mod winograd;
 
