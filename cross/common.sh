@@ -1,5 +1,5 @@
 # Shared by the scripts of this folder; sourced, not run. Everything that they download or build lies under $CACHE, except
-# Debian packages (named in packages-arm.txt) and Cargo's target folder.
+# Debian packages (named in packages.sh) and Cargo's target folder.
 set -euo pipefail
 
 CROSS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,26 +22,6 @@ quietly() {
     rm -f "$log"
 }
 
-# Installs those of the named Debian packages that are missing.
-need_packages() {
-    local package missing=()
-    for package in "$@"; do
-        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
-    done
-    ((${#missing[@]})) || return 0
-    local as=()
-    ((EUID == 0)) || as=(sudo)
-    say "installing Debian packages: ${missing[*]}"
-    quietly "${as[@]}" apt-get -o DPkg::Lock::Timeout=300 update -qq
-    quietly "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}"
-}
-
-need_packages_of() {
-    local list
-    mapfile -t list < <(grep -v '^#' "$1")
-    need_packages "${list[@]}"
-}
-
 # A Python environment of its own in $CACHE/$1 with the given packages at the given versions.
 need_python() {
     local dir=$CACHE/$1 stamp=$CACHE/$1/.holds
@@ -57,7 +37,7 @@ need_python() {
 
 # cargo-zigbuild and zig: a C compiler and linker for aarch64 that links against a C library of any age.
 need_toolchain() {
-    need_packages_of "$CROSS/packages-arm.txt"
+    "$CROSS/packages.sh" arm
     command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs"
     need_python zig "ziglang==$ZIG" "cargo-zigbuild==$ZIGBUILD"
     [[ -d $(rustc --print sysroot)/lib/rustlib/$TARGET ]] || quietly rustup target add "$TARGET"
