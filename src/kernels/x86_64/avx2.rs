@@ -1,0 +1,146 @@
+//! AVX2: `vpmaddwd` on codes and weights widened to 16 bits. (`vpmaddubsw` would need half the instructions, but it saturates.)
+
+use crate::kernels::{
+    dense::Stream,
+    direct::{Micro, Tile},
+    requantize::{self, Epilogue, Target},
+};
+use std::arch::x86_64::*;
+
+/// The 256-bit kernel.
+pub(crate) struct Avx2;
+
+/// Vectors of 8 outputs in a tile. With 6 pixels: 12 accumulators, 2 weights, 1 broadcast, 1 product, of 16 registers.
+const VECTORS: usize = 2;
+
+// SAFETY: `multiply` reads a pair of elements a pixel and k-group, 32 weights a k-group, and writes 2 vectors a pixel.
+unsafe impl Micro for Avx2 {
+    type Activation = i16;
+    type Weight = i8;
+    const NAME: &'static str = "direct-avx2";
+    const PIXELS: usize = 6;
+    const CHANNELS: usize = 8 * VECTORS;
+    const GROUP: usize = 2;
+
+    unsafe fn tile(tile: &Tile<i16, i8>, pixels: usize) {
+        // SAFETY: the contract of `Micro`.
+        unsafe {
+            match pixels {
+                1 => multiply::<1>(tile),
+                2 => multiply::<2>(tile),
+                3 => multiply::<3>(tile),
+                4 => multiply::<4>(tile),
+                5 => multiply::<5>(tile),
+                _ => multiply::<6>(tile),
+            }
+        }
+    }
+
+    unsafe fn requantize(epilogue: &Epilogue, first: usize, acc: *const i32, pixels: usize, target: Target) {
+        // SAFETY: the contract of `Micro`.
+        unsafe { requantize_16(epilogue, first, acc, pixels, target) }
+    }
+}
+
+/// # Safety
+/// 16 weights are at `weights`; AVX2 is available.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn widen(weights: *const i8) -> __m256i {
+    // SAFETY: the caller's promise.
+    _mm256_cvtepi8_epi16(unsafe { _mm_load_si128(weights.cast()) })
+}
+
+/// # Safety
+/// The contract of [`Micro::tile`] with `PIXELS` pixels; AVX2 is available.
+#[target_feature(enable = "avx2")]
+unsafe fn multiply<const PIXELS: usize>(tile: &Tile<i16, i8>) {
+    let mut acc = [[_mm256_setzero_si256(); VECTORS]; PIXELS];
+    let mut weights = tile.weights;
+    let stride = tile.pixel_stride;
+    for &run in tile.runs {
+        // SAFETY: the runs lie in the input.
+        let mut input = unsafe { tile.input.add(run) };
+        for _ in 0..tile.groups {
+            // SAFETY: 32 weights and a pair of each pixel belong to this k-group.
+            unsafe {
+                let w: [__m256i; VECTORS] = [widen(weights), widen(weights.add(16))];
+                for (pixel, acc) in acc.iter_mut().enumerate() {
+                    let a = _mm256_set1_epi32(input.add(pixel * stride).cast::<i32>().read_unaligned());
+                    for v in 0..VECTORS {
+                        acc[v] = _mm256_add_epi32(acc[v], _mm256_madd_epi16(a, w[v]));
+                    }
+                }
+                weights = weights.add(16 * VECTORS);
+                input = input.add(2);
+            }
+        }
+    }
+    for (pixel, acc) in acc.iter().enumerate() {
+        for (v, acc) in acc.iter().enumerate() {
+            // SAFETY: 16 accumulators a pixel.
+            unsafe { _mm256_store_si256(tile.accumulators.add((pixel * VECTORS + v) * 8).cast(), *acc) };
+        }
+    }
+}
+
+/// # Safety
+/// As [`requantize::pixels`]; AVX2 is available.
+#[target_feature(enable = "avx2")]
+unsafe fn requantize_16(epilogue: &Epilogue, first: usize, acc: *const i32, pixels: usize, target: Target) {
+    // SAFETY: the caller's promise.
+    unsafe { requantize::pixels::<16>(epilogue, first, acc, pixels, target) }
+}
+
+/// Outputs of a dense block: 64 bytes of weights a k-group.
+const DENSE: usize = 32;
+
+// SAFETY: `stream` reads 2 inputs and 64 weights a k-group and writes 4 vectors.
+unsafe impl Stream for Avx2 {
+    type Activation = i16;
+    const NAME: &'static str = "stream-avx2";
+    const CHANNELS: usize = DENSE;
+    const GROUP: usize = 2;
+
+    unsafe fn block(input: *const i16, weights: *const i8, groups: usize, acc: *mut i32) {
+        // SAFETY: the contract of `Stream`.
+        unsafe { stream(input, weights, groups, acc) }
+    }
+
+    unsafe fn requantize(epilogue: &Epilogue, first: usize, acc: *const i32, target: Target) {
+        // SAFETY: the contract of `Stream`.
+        unsafe { requantize_32(epilogue, first, acc, target) }
+    }
+}
+
+/// # Safety
+/// The contract of [`Stream::block`]; AVX2 is available.
+#[target_feature(enable = "avx2")]
+unsafe fn stream(input: *const i16, weights: *const i8, groups: usize, acc: *mut i32) {
+    /// Bytes between a weight's prefetch and its use.
+    const AHEAD: usize = 8192;
+    let mut sums = [_mm256_setzero_si256(); 4];
+    for group in 0..groups {
+        // SAFETY: 2 inputs and 64 weights belong to this k-group; a prefetch may name any address.
+        unsafe {
+            let weights = weights.add(group * 2 * DENSE);
+            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD));
+            let a = _mm256_set1_epi32(input.add(group * 2).cast::<i32>().read());
+            for (v, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(a, widen(weights.add(16 * v))));
+            }
+        }
+    }
+    for (v, sum) in sums.iter().enumerate() {
+        // SAFETY: 32 accumulators, on a cache line.
+        unsafe { _mm256_store_si256(acc.add(8 * v).cast(), *sum) };
+    }
+}
+
+/// # Safety
+/// As [`requantize::pixels`]; AVX2 is available.
+#[target_feature(enable = "avx2")]
+unsafe fn requantize_32(epilogue: &Epilogue, first: usize, acc: *const i32, target: Target) {
+    // SAFETY: the caller's promise.
+    unsafe { requantize::pixels::<DENSE>(epilogue, first, acc, 1, target) }
+}
