@@ -1,1 +1,11 @@
 //! Models: the manifest beside the ONNX file, loading through tract, the lowering of quantised graphs to our kernels.
+
+mod error;
+mod files;
+mod labels;
+pub mod manifest;
+mod toml_reader;
+
+pub use error::{ModelError, Problem, Problems};
+pub use labels::Labels;
+pub use manifest::{Manifest, OutputKind};
