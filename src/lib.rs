@@ -21,6 +21,7 @@ pub mod daemon;
 pub mod files;
 pub mod kernels;
 pub mod model;
+pub mod panics;
 pub mod preprocess;
 pub mod rules;
 pub mod telemetry;

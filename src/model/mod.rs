@@ -3,9 +3,13 @@
 mod error;
 mod files;
 mod labels;
+mod lower;
 pub mod manifest;
+mod network;
+mod program;
 mod toml_reader;
 
 pub use error::{ModelError, Problem, Problems};
 pub use labels::Labels;
 pub use manifest::{Manifest, OutputKind};
+pub use network::{LayerInfo, LoadOptions, LoadReport, Model, ModelFiles};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::kernels::{Kernel, Pool, Scratch};
 use std::sync::Arc;
 
-pub(super) use arena::{Arena, Slot};
+pub(super) use arena::{Arena, Lifetime, Slot, place};
 pub(super) use op::{Run, RunState};
 pub(super) use step::{Affine, External, Operand, Step};
 

@@ -367,7 +367,9 @@ mod tests {
     #[test]
     fn quantize_rounds_ties_to_even_and_saturates() {
         let affine = Affine { scale: 0.5, zero_point: 10 };
-        for (value, code) in [(0.0, 10), (0.25, 10), (0.75, 12), (1.25, 12), (-0.25, 10), (1e9, 255), (-1e9, 0), (f32::NAN, 0)] {
+        for (value, code) in
+            [(0.0, 10), (0.25, 10), (0.75, 12), (1.25, 12), (-0.25, 10), (1e9, 255), (-1e9, 0), (f32::NAN, 0)]
+        {
             assert_eq!(affine.quantize(value), code, "{value}");
         }
         assert_eq!(affine.dequantize(7), -1.5);
