@@ -105,6 +105,8 @@ fn lines_are_safe_when_start_returns_and_after_the_close() {
     let stuck = actions::close_all(&handles, Duration::from_millis(600));
     assert!(stuck.is_empty(), "{stuck:?}");
     assert!(began.elapsed() < Duration::from_millis(1200), "{:?}", began.elapsed());
+    let ends = observer.0.lock().unwrap().split_off(4);
+    assert_eq!(ends.iter().map(|edge| (edge.level, edge.cause.is_none())).collect::<Vec<_>>(), [(Level::Low, true); 2]);
     for line in ["1", "2"] {
         let levels: Vec<Level> = timeline("start", line).iter().map(|stamp| stamp.level).collect();
         assert_eq!(levels, [Level::Low, Level::High, Level::Low], "line {line}");

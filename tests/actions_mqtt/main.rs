@@ -61,11 +61,13 @@ fn an_abrupt_death_leaves_offline_and_the_return_online_first() {
     watcher.expect(RULE, "ON");
     gate.shut();
     watcher.expect(STATUS, "offline");
+    Watcher::new(broker.port).expect(STATUS, "offline");
     wait_until("degraded", || rig.handle.status().health == Health::Degraded);
     rig.send(OFF, 2);
     let before = watcher.all().len();
     gate.open();
     watcher.expect(RULE, "OFF");
+    rig.wait_until_empty();
     let back = watcher.all()[before..].to_vec();
     assert_eq!((back[0].topic.as_str(), back[0].payload.as_str()), (STATUS, "online"), "{back:?}");
     let retained = Watcher::new(broker.port);
@@ -114,6 +116,7 @@ fn no_event_is_lost_when_the_broker_is_killed_under_load() {
         broker.kill();
         gate.shut();
         send(40, Duration::ZERO);
+        watcher.wait_for_the_end();
         broker.restart();
         arrived.push(watcher.sequences());
         watcher = Watcher::new(broker.port);

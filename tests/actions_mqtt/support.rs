@@ -174,6 +174,7 @@ impl Seen {
 /// A second client, subscribed to everything.
 pub(crate) struct Watcher {
     seen: Arc<Mutex<Vec<Seen>>>,
+    ended: Arc<AtomicBool>,
     // Held for its connection.
     _client: Client,
 }
@@ -190,25 +191,35 @@ impl Watcher {
         options.set_max_packet_size(1 << 20, 1 << 20);
         adapt(&mut options);
         let (client, mut connection) = Client::new(options, 10);
-        client.subscribe("#", QoS::AtLeastOnce).unwrap();
+        // QoS 0: nothing is sent back, so that all that a killed broker had written is read to its end; rumqttc stops
+        // reading when it cannot write an acknowledgement.
+        client.subscribe("#", QoS::AtMostOnce).unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (theirs, ready) = (seen.clone(), Arc::new(AtomicBool::new(false)));
-        let subscribed = ready.clone();
+        let ready = Arc::new(AtomicBool::new(false));
+        let ended = Arc::new(AtomicBool::new(false));
+        let (theirs, subscribed, over) = (seen.clone(), ready.clone(), ended.clone());
         std::thread::spawn(move || {
-            for happening in connection.iter().map_while(Result::ok) {
-                match happening {
-                    Happening::Incoming(Packet::SubAck(_)) => subscribed.store(true, Ordering::SeqCst),
-                    Happening::Incoming(Packet::Publish(publish)) => theirs.lock().unwrap().push(Seen {
-                        topic: publish.topic,
-                        payload: String::from_utf8(publish.payload.to_vec()).unwrap(),
-                        retained: publish.retain,
-                    }),
-                    _ => {}
-                }
-            }
+            let note = |happening| match happening {
+                Happening::Incoming(Packet::SubAck(_)) => subscribed.store(true, Ordering::SeqCst),
+                Happening::Incoming(Packet::Publish(publish)) => theirs.lock().unwrap().push(Seen {
+                    topic: publish.topic,
+                    payload: String::from_utf8(publish.payload.to_vec()).unwrap(),
+                    retained: publish.retain,
+                }),
+                _ => {}
+            };
+            connection.iter().map_while(Result::ok).for_each(&note);
+            // What was read together with the end.
+            std::mem::take(&mut connection.eventloop.state.events).into_iter().for_each(&note);
+            over.store(true, Ordering::SeqCst);
         });
         wait_until("the watcher is subscribed", || ready.load(Ordering::SeqCst));
-        Self { seen, _client: client }
+        Self { seen, ended, _client: client }
+    }
+
+    /// What came before the broker's death, to its last byte.
+    pub(crate) fn wait_for_the_end(&self) {
+        wait_until("the watcher has read all", || self.ended.load(Ordering::SeqCst));
     }
 
     pub(crate) fn all(&self) -> Vec<Seen> {

@@ -27,7 +27,7 @@ pub(in crate::actions) struct Driver {
     observer: Arc<dyn Observer>,
     registry: &'static Registry,
     status: Arc<StatusCell>,
-    outbox: Arc<Outbox>,
+    pub(super) outbox: Arc<Outbox>,
     machine: Machine,
     line: Option<Arc<GuardedLine>>,
     /// The latest event, to name as the cause when a lost follow line is caught up on.

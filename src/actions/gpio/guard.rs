@@ -120,8 +120,8 @@ impl Drop for GuardedLine {
     }
 }
 
-/// The lock, if it can be had within [`PATIENCE`].
-fn lock_patiently<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+/// The lock, if it can be had within [`PATIENCE`]; poisoned or not.
+pub(super) fn lock_patiently<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match mutex.try_lock() {

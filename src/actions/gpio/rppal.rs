@@ -17,11 +17,11 @@ pub(super) fn open(_: &crate::config::plan::GpioPlan) -> Result<Box<dyn super::L
 
 #[cfg(all(feature = "rppal", target_arch = "aarch64"))]
 mod built_in {
-    use std::sync::{Mutex, PoisonError, TryLockError};
-    use std::time::{Duration, Instant};
+    use std::sync::{Mutex, PoisonError};
 
     use rppal::gpio::{Error, Gpio, Level as PinLevel, OutputPin};
 
+    use crate::actions::gpio::guard::lock_patiently;
     use crate::actions::gpio::{Cause, GpioError, Line, line_name};
     use crate::config::plan::{GpioLine, GpioPlan, Level};
 
@@ -70,20 +70,13 @@ mod built_in {
                 Level::Low => PinLevel::Low,
                 Level::High => PinLevel::High,
             };
-            // The lock is there for `OutputPin::write`'s `&mut self` alone and is held for one register write, so that
-            // a short wait always suffices, unless the holder died inside it.
-            let deadline = Instant::now() + Duration::from_millis(20);
-            loop {
-                match self.pin.try_lock() {
-                    Ok(mut pin) => return Ok(pin.write(level)),
-                    Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner().write(level)),
-                    Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::yield_now(),
-                    Err(TryLockError::WouldBlock) => {
-                        let reason = "another thread is stuck in it".into();
-                        return Err(GpioError::Access { doing: "driving", line: self.describe(), reason });
-                    }
-                }
-            }
+            // For `OutputPin::write`'s `&mut self` alone: held for one register write, so that a short wait suffices.
+            let Some(mut pin) = lock_patiently(&self.pin) else {
+                let reason = "another thread is stuck in it".into();
+                return Err(GpioError::Access { doing: "driving", line: self.describe(), reason });
+            };
+            pin.write(level);
+            Ok(())
         }
 
         fn get(&self) -> Result<Level, GpioError> {

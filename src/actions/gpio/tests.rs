@@ -7,6 +7,7 @@ use super::guard::Registry;
 use super::simulated::{Stamp, set_broken, timeline};
 use super::*;
 use crate::actions::payload::tests::event;
+use crate::actions::runner::Mailbox;
 use crate::actions::{ActionHandle, Edge, Health, Message, Observer};
 use crate::config::plan::GpioMode;
 use crate::rules::{Change, OffReason};
@@ -220,14 +221,23 @@ fn a_lost_line_comes_back_with_the_state_but_without_old_pulses() {
 
 #[test]
 fn a_flood_never_leaves_a_follow_line_in_an_old_state() {
-    let rig = Rig::new("flood", GpioMode::Follow);
-    rig.send_and_wait("quiet", ON);
-    rig.handle.send(Message::Event(Arc::new(event("quiet", OFF))));
-    for change in [ON, OFF].into_iter().cycle().take(20_000) {
-        rig.handle.send(Message::Event(Arc::new(event("busy", change))));
+    let registry: &'static Registry = Box::leak(Box::new(Registry::new()));
+    let plan = plan("flood", GpioMode::Follow);
+    let driver = Driver::open_in(registry, "siren".into(), &plan, Arc::new(Edges::default()));
+    // Before its thread runs, so that everything but the last few hundred is dropped.
+    let send = |rule, change| {
+        driver.outbox.push(Message::Event(Arc::new(event(rule, change))));
+    };
+    send("quiet", ON);
+    for change in [ON, OFF].into_iter().cycle().take(2000) {
+        send("busy", change);
     }
-    wait_until("the queue is empty", || rig.handle.depth() == 0);
-    assert_eq!(rig.levels().last(), Some(&Low));
+    assert!(driver.outbox.dropped() > 1000);
+    let handle = driver.spawn().unwrap();
+    wait_until("the queue is empty", || handle.depth() == 0);
+    assert_eq!(timeline("flood", "17").last().map(|stamp| stamp.level), Some(High), "\"quiet\" is still on");
+    handle.send(Message::Event(Arc::new(event("quiet", OFF))));
+    wait_until("low", || timeline("flood", "17").last().is_some_and(|stamp| stamp.level == Low));
 }
 
 #[test]
