@@ -1,10 +1,8 @@
 //! From an ONNX file to a typed tract graph: limits, checks, errors instead of panics.
 
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use ring::digest::{SHA256, digest};
+use sha2::{Digest, Sha256};
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
 use tract_onnx::prelude::*;
@@ -13,6 +11,7 @@ use tract_onnx::tract_core::internal::ToDim;
 use super::error::ModelError;
 use super::files::read_limited;
 use super::manifest::{Guess, MAX_SIDE, Manifest};
+use crate::panics;
 
 /// Float VGG19 has 575 MB. A protobuf message ends at 2 GiB.
 const MAX_BYTES: u64 = 1 << 30;
@@ -38,30 +37,17 @@ pub(super) struct Loaded {
     pub(super) outputs: usize,
 }
 
-thread_local! {
-    static CONTAINED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether a panic of this thread will be caught and become an error: a panic hook that makes pins safe and ends the process
-/// should leave such a panic alone.
-pub fn panic_is_contained() -> bool {
-    CONTAINED.get()
-}
-
 /// Runs `body`, which handles a file of a stranger's making; a panic in it becomes an error.
 pub(super) fn contained<T>(
     path: &Path,
     doing: &'static str,
     body: impl FnOnce() -> TractResult<T>,
 ) -> Result<T, ModelError> {
-    let before = CONTAINED.replace(true);
-    let result = catch_unwind(AssertUnwindSafe(body));
-    CONTAINED.set(before);
     let failed = |detail| ModelError::Graph { path: path.into(), doing, detail };
-    match result {
+    match panics::contain(body) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(failed(chain(&error))),
-        Err(panic) => Err(failed(format!("the parser gave up: {}", panic_text(panic.as_ref())))),
+        Err(panic) => Err(failed(format!("the parser gave up: {}", panic.lines().next().unwrap_or_default()))),
     }
 }
 
@@ -77,11 +63,6 @@ pub(super) fn chain(error: &TractError) -> String {
         }
     }
     text
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.and_then(|t| t.lines().next()).unwrap_or("no reason given")
 }
 
 /// Reads the manifest; where there is none, the error shows one that fits the model.
@@ -106,7 +87,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
 /// Compares the file with what its manifest promises.
 pub(super) fn check_digest(path: &Path, bytes: &[u8], manifest: &Manifest) -> Result<(), ModelError> {
     let Some(expected) = &manifest.source.sha256 else { return Ok(()) };
-    let found: String = digest(&SHA256, bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    let found: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
     if found == *expected {
         return Ok(());
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use tract_onnx::tract_core::plan::eval;
 use super::error::ModelError;
 use super::labels::Labels;
 use super::load::{self, Layout, Loaded, chain};
-use super::lower::{self, Foreign, Lowered};
+use super::lower::{self, Foreign, Image, Lowered};
 use super::manifest::{Manifest, OutputKind};
 use super::program::{Program, Run, RunState, Watch};
 use crate::kernels::{Kernel, KernelError, Pool};
@@ -23,19 +22,26 @@ use crate::preprocess::{InputSpec, InputTensor, TensorFormat};
 
 /// What computes a model's quantised layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
+enum Engine {
     /// Our kernels.
     Kernel(Kernel),
     /// tract's own ops for everything, for comparison.
     Tract,
 }
 
-impl FromStr for Engine {
-    type Err = KernelError;
-
-    /// `tract`, or a kernel's name.
-    fn from_str(name: &str) -> Result<Engine, KernelError> {
-        if name == "tract" { Ok(Engine::Tract) } else { name.parse().map(Engine::Kernel) }
+impl Engine {
+    /// `tract`, or a kernel's name; the best kernel of this CPU when absent.
+    fn choose(name: Option<&str>) -> Result<Engine, KernelError> {
+        let kernel = match name {
+            Some("tract") => return Ok(Engine::Tract),
+            Some(name) => name.parse()?,
+            None => Kernel::best(),
+        };
+        if kernel.is_available() {
+            return Ok(Engine::Kernel(kernel));
+        }
+        let available = Kernel::available().iter().map(Kernel::to_string).collect::<Vec<_>>().join(", ");
+        Err(KernelError::Unavailable(kernel, available))
     }
 }
 
@@ -48,26 +54,57 @@ impl fmt::Display for Engine {
     }
 }
 
+/// The manifest and the labels of a model, without the network: what a configuration is checked against.
+#[derive(Debug)]
+pub struct ModelFiles {
+    /// The manifest beside the model.
+    pub manifest: Manifest,
+    /// The labels that it names, if it names any.
+    pub labels: Option<Labels>,
+}
+
+impl ModelFiles {
+    /// Reads the manifest beside `model`, and the labels that it names.
+    ///
+    /// # Errors
+    /// Either cannot be read, or is not what it must be.
+    pub fn beside(model: &Path) -> Result<Self, ModelError> {
+        let manifest = load::manifest(model)?;
+        let labels = manifest.labels()?;
+        Ok(Self { manifest, labels })
+    }
+}
+
 /// How to load a model.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
-    /// The best kernel of this CPU when absent.
-    pub engine: Option<Engine>,
-    /// Threads of the kernels; all cores when absent.
+    /// A kernel by name, or `tract` for tract's own ops; the CPU's best kernel when absent.
+    pub engine: Option<String>,
+    /// Threads of the kernel pool; all cores when absent.
     pub threads: Option<usize>,
-    /// Keeps max-pools out of the convolutions, so that [`Model::trace`] shows every convolution's own output. Slower.
-    pub unfused: bool,
 }
 
 /// What loading did.
 #[derive(Clone, Debug)]
 pub struct LoadReport {
+    /// The kernel's name, or `tract`.
+    pub kernel: String,
+    /// Threads that work on a layer, the caller's included.
+    pub threads: usize,
     /// From the file's first byte to ready.
     pub time: Duration,
     /// Layers that our kernels run.
     pub lowered: usize,
     /// Nodes that stay on tract's ops.
     pub foreign: Vec<Foreign>,
+}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kernel, threads, time) = (&self.kernel, self.threads, self.time.as_secs_f64());
+        write!(f, "kernel {kernel}, {threads} threads, loaded in {time:.2} s, {} layers ours", self.lowered)?;
+        if self.lowered > 0 { write!(f, ", {} on tract's ops", self.foreign.len()) } else { Ok(()) }
+    }
 }
 
 /// A layer as `bench` shows it.
@@ -83,17 +120,6 @@ pub struct LayerInfo {
     pub shape: Vec<usize>,
 }
 
-/// An intermediate 8-bit tensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TraceEntry {
-    /// The graph's node that makes it.
-    pub name: String,
-    /// Height, width, channels.
-    pub shape: [usize; 3],
-    /// `u8` codes, NHWC; `i8` codes have 128 added.
-    pub codes: Vec<u8>,
-}
-
 /// A network, ready to run.
 pub struct Model {
     path: PathBuf,
@@ -102,9 +128,6 @@ pub struct Model {
     input: InputSpec,
     layout: Layout,
     outputs: usize,
-    engine: Engine,
-    threads: usize,
-    programs: Vec<Arc<Program>>,
     state: TypedSimpleState,
     report: LoadReport,
 }
@@ -115,11 +138,22 @@ impl Model {
     /// # Errors
     /// Every file that is missing, damaged, too large, or in disagreement with another is an error that says which and what to do.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
+        Model::load_fusing(path, options, true)
+    }
+
+    /// [`Model::load`] with max-pools kept out of the convolutions, so that [`Model::trace`] shows every convolution's own output.
+    /// The same results, but slower.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_unfused(path: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
+        Model::load_fusing(path, options, false)
+    }
+
+    fn load_fusing(path: &Path, options: &LoadOptions, fuse_pools: bool) -> Result<Model, ModelError> {
         let start = Instant::now();
-        let manifest = load::manifest(path)?;
-        let labels = manifest.labels()?;
-        let engine = options.engine.unwrap_or_else(|| Engine::Kernel(Kernel::best()));
-        check_available(engine)?;
+        let ModelFiles { manifest, labels } = ModelFiles::beside(path)?;
+        let engine = Engine::choose(options.engine.as_deref())?;
         let bytes = load::read(path)?;
         load::check_digest(path, &bytes, &manifest)?;
         let proto = load::parse(path, &bytes)?;
@@ -128,38 +162,18 @@ impl Model {
         drop(proto);
         let labels = match_labels(path, &manifest, labels, outputs)?;
         let threads = options.threads.unwrap_or_else(all_cores).max(1);
-        let (state, lowered) =
-            load::contained(path, "preparing it", || prepare(model, engine, threads, options.unfused))?;
-        let input = InputSpec {
-            height: manifest.height,
-            width: manifest.width,
-            format: lowered.image.map_or(TensorFormat::F32Nchw, |image| TensorFormat::U8Nhwc {
-                scale: image.affine.scale,
-                zero_point: image.affine.zero_point,
-                channels: image.channels,
-            }),
-            preprocess: manifest.preprocess.clone(),
-        };
+        let prepared = load::contained(path, "preparing it", || prepare(model, engine, threads, fuse_pools));
+        let (state, lowered) = prepared?;
+        let input = input_spec(&manifest, lowered.image);
         let report = LoadReport {
+            kernel: engine.to_string(),
+            threads: lowered.programs.first().map_or(1, |p| p.pool.threads()),
             time: start.elapsed(),
             lowered: lowered.programs.iter().map(|p| p.layers.len()).sum(),
             foreign: lowered.foreign,
         };
-        log_report(path, engine, &report);
-        let programs = lowered.programs;
-        Ok(Model {
-            path: path.into(),
-            manifest,
-            labels,
-            input,
-            layout,
-            outputs,
-            engine,
-            threads,
-            programs,
-            state,
-            report,
-        })
+        log_foreign(path, &report);
+        Ok(Model { path: path.into(), manifest, labels, input, layout, outputs, state, report })
     }
 
     /// What [`Model::run`] takes.
@@ -180,16 +194,6 @@ impl Model {
     /// The number of scores.
     pub fn outputs(&self) -> usize {
         self.outputs
-    }
-
-    /// What computes.
-    pub fn engine(&self) -> Engine {
-        self.engine
-    }
-
-    /// Threads that the kernels use, the caller's included.
-    pub fn threads(&self) -> usize {
-        self.programs.first().map_or(self.threads, |p| p.pool.threads())
     }
 
     /// What loading did.
@@ -222,8 +226,9 @@ impl Model {
         Ok((self.scores(results)?, times))
     }
 
-    /// Every 8-bit tensor between lowered layers, in order.
-    pub fn trace(&mut self, input: &InputTensor) -> Result<Vec<TraceEntry>, ModelError> {
+    /// Every 8-bit tensor that a lowered layer makes, in order: the graph's node; height, width, channels; `u8` codes, NHWC (`i8`
+    /// codes have 128 added).
+    pub fn trace(&mut self, input: &InputTensor) -> Result<Vec<(String, [usize; 3], Vec<u8>)>, ModelError> {
         let tensor = self.tensor(input)?;
         let mut codes = Vec::new();
         let results =
@@ -234,7 +239,7 @@ impl Model {
                 }
             });
         self.scores(results)?;
-        Ok(codes.into_iter().map(|(name, shape, codes)| TraceEntry { name, shape, codes }).collect())
+        Ok(codes)
     }
 
     /// The layers in the order in which they run.
@@ -307,14 +312,14 @@ impl Model {
     }
 }
 
-fn check_available(engine: Engine) -> Result<(), ModelError> {
-    match engine {
-        Engine::Kernel(kernel) if !kernel.is_available() => {
-            let available = Kernel::available().iter().map(Kernel::to_string).collect::<Vec<_>>().join(", ");
-            Err(KernelError::Unavailable(kernel, available).into())
+fn input_spec(manifest: &Manifest, image: Option<Image>) -> InputSpec {
+    let format = match image {
+        Some(Image { affine, channels }) => {
+            TensorFormat::U8Nhwc { scale: affine.scale, zero_point: affine.zero_point, channels }
         }
-        _ => Ok(()),
-    }
+        None => TensorFormat::F32Nchw,
+    };
+    InputSpec { height: manifest.height, width: manifest.width, format, preprocess: manifest.preprocess.clone() }
 }
 
 fn all_cores() -> usize {
@@ -344,12 +349,12 @@ fn prepare(
     mut model: TypedModel,
     engine: Engine,
     threads: usize,
-    unfused: bool,
+    fuse_pools: bool,
 ) -> TractResult<(TypedSimpleState, Lowered)> {
     let lowered = match engine {
         Engine::Tract => Lowered::default(),
         Engine::Kernel(kernel) => {
-            let options = lower::Options { kernel, pool: Arc::new(Pool::new(threads)), fuse_pools: !unfused };
+            let options = lower::Options { kernel, pool: Arc::new(Pool::new(threads)), fuse_pools };
             lower::lower(&mut model, &options)?
         }
     };
@@ -357,18 +362,17 @@ fn prepare(
     Ok((plan.spawn()?, lowered))
 }
 
-fn log_report(path: &Path, engine: Engine, report: &LoadReport) {
-    let name = path.display();
-    let ms = report.time.as_millis();
-    log::info!("{name}: loaded in {ms} ms, {} layers on our kernels ({engine})", report.lowered);
-    if report.lowered > 0 && !report.foreign.is_empty() {
-        let about = |f: &Foreign| match f.why {
-            Some(why) => format!("{} ({}: {why})", f.name, f.op),
-            None => format!("{} ({})", f.name, f.op),
-        };
-        let names: Vec<String> = report.foreign.iter().map(about).collect();
-        log::info!("{name}: these stay on tract's ops, which is slower but right: {}", names.join(", "));
+/// Says once, by name, which nodes are slower than they could be.
+fn log_foreign(path: &Path, report: &LoadReport) {
+    if report.lowered == 0 && report.foreign.iter().all(|f| f.why.is_none()) || report.foreign.is_empty() {
+        return;
     }
+    let about = |f: &Foreign| match f.why {
+        Some(why) => format!("{} ({}: {why})", f.name, f.op),
+        None => format!("{} ({})", f.name, f.op),
+    };
+    let names: Vec<String> = report.foreign.iter().map(about).collect();
+    log::info!("{}: these nodes stay on tract's ops, slower but right: {}", path.display(), names.join(", "));
 }
 
 /// The state of a lowered run, when the node is one.
@@ -430,8 +434,9 @@ mod tests {
 
     #[test]
     fn engines_have_names() {
-        assert_eq!("tract".parse::<Engine>().unwrap(), Engine::Tract);
-        assert_eq!("generic".parse::<Engine>().unwrap().to_string(), "generic");
-        assert!("gpu".parse::<Engine>().unwrap_err().to_string().contains("gpu"));
+        assert_eq!(Engine::choose(Some("tract")).unwrap(), Engine::Tract);
+        assert_eq!(Engine::choose(Some("generic")).unwrap().to_string(), "generic");
+        assert!(Engine::choose(Some("gpu")).unwrap_err().to_string().contains("gpu"));
+        assert_eq!(Engine::choose(None).unwrap(), Engine::Kernel(Kernel::best()));
     }
 }
