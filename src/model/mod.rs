@@ -24,4 +24,4 @@ pub use error::{ModelError, Problem, Problems};
 pub use labels::Labels;
 pub use lower::Foreign;
 pub use manifest::{Manifest, OutputKind};
-pub use network::{LayerInfo, LoadOptions, LoadReport, Model, ModelFiles};
+pub use network::{LayerInfo, LoadOptions, LoadReport, Model, ModelFiles, Traced};

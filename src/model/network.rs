@@ -120,6 +120,9 @@ pub struct LayerInfo {
     pub shape: Vec<usize>,
 }
 
+/// An 8-bit tensor that a layer made: its name; height, width and channels; NHWC codes.
+pub type Traced = (String, [usize; 3], Vec<u8>);
+
 /// A network, ready to run.
 pub struct Model {
     path: PathBuf,
@@ -228,7 +231,7 @@ impl Model {
 
     /// Every 8-bit tensor that a lowered layer makes, in order: the graph's node; height, width, channels; `u8` codes, NHWC (`i8`
     /// codes have 128 added).
-    pub fn trace(&mut self, input: &InputTensor) -> Result<Vec<(String, [usize; 3], Vec<u8>)>, ModelError> {
+    pub fn trace(&mut self, input: &InputTensor) -> Result<Vec<Traced>, ModelError> {
         let tensor = self.tensor(input)?;
         let mut codes = Vec::new();
         let results =

@@ -340,5 +340,21 @@ fn pad_channels(weights: &[i8], each: usize, wanted: usize) -> Vec<i8> {
 }
 
 #[cfg(test)]
-#[path = "build_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_beyond_eight_bits_are_two_that_add_up() {
+        for weight in -255i16..=255 {
+            let [a, b] = halves(&[weight])[..] else { panic!("not two") };
+            assert_eq!(i16::from(a) + i16::from(b), weight);
+        }
+        assert_eq!(narrow(&[-128, 127]), Some(vec![-128, 127]));
+        assert_eq!(narrow(&[0, 128]), None);
+    }
+
+    #[test]
+    fn a_fourth_channel_gets_weights_of_zero() {
+        assert_eq!(pad_channels(&[1, 2, 3, 4, 5, 6], 3, 4), [1, 2, 3, 0, 4, 5, 6, 0]);
+    }
+}

@@ -262,6 +262,3 @@ fn image_source(model: &mut TypedModel, image: Image, old: OutletId) -> TractRes
     model.set_input_outlets(&[source])?;
     Ok(source)
 }
-
-#[cfg(test)]
-mod tests;
