@@ -12,4 +12,4 @@ mod toml_reader;
 pub use error::{ModelError, Problem, Problems};
 pub use labels::Labels;
 pub use manifest::{Manifest, OutputKind};
-pub use network::{LayerInfo, LoadOptions, LoadReport, Model, ModelFiles};
+pub use network::{LayerInfo, LoadOptions, LoadReport, Model, ModelFiles, Traced};

@@ -15,7 +15,7 @@ use super::files::read_limited;
 use super::labels::Labels;
 use super::lower::{self, Foreign, Image, Lowered};
 use super::manifest::{Manifest, OutputKind};
-use super::program::{Run, RunState, Watch};
+use super::program::{RunState, Watch};
 use crate::kernels::{Kernel, Pool};
 use crate::panics;
 use crate::preprocess::{InputSpec, InputTensor, TensorFormat};
@@ -100,6 +100,12 @@ pub struct Model {
     programs: Vec<Arc<super::program::Program>>,
     report: LoadReport,
 }
+
+/// An 8-bit tensor that a layer made: its name; height, width and channels; NHWC codes.
+pub type Traced = (String, [usize; 3], Vec<u8>);
+
+/// Runs one of our programs in its state.
+type RunProgram<'a> = dyn FnMut(&mut RunState, &[TValue]) -> TractResult<TVec<TValue>> + 'a;
 
 type TypedSimpleState = SimpleState<TypedFact, Box<dyn TypedOp>>;
 
@@ -213,26 +219,21 @@ impl Model {
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub fn trace(&mut self, input: &InputTensor) -> Result<Vec<(String, [usize; 3], Vec<u8>)>, ModelError> {
+    pub fn trace(&mut self, input: &InputTensor) -> Result<Vec<Traced>, ModelError> {
         let mut codes = Vec::new();
         self.run_watched(input, &mut |state, inputs| state.run(inputs, Watch::Codes(&mut codes)))?;
         Ok(codes)
     }
 
-    fn run_watched(
-        &mut self,
-        input: &InputTensor,
-        ours: &mut dyn FnMut(&mut RunState, &[TValue]) -> TractResult<TVec<TValue>>,
-    ) -> Result<Vec<f32>, ModelError> {
+    fn run_watched(&mut self, input: &InputTensor, ours: &mut RunProgram<'_>) -> Result<Vec<f32>, ModelError> {
         let tensor = self.tensor(input)?;
         let failed = |e: TractError| ModelError::Run { path: self.path.clone(), detail: causes(&e) };
         let outputs = self
             .state
-            .run_plan_with_eval(tvec!(tensor.into_tvalue()), |turn, state, node, inputs| {
-                match state.and_then(|s| s.downcast_mut::<RunState>()) {
-                    Some(run) if node.op_is::<Run>() => ours(run, &inputs),
-                    Some(_) | None => Err(format_err!("{} is not ours", node.name))
-                        .or_else(|_: TractError| tract_onnx::tract_core::plan::eval(turn, None, node, inputs)),
+            .run_plan_with_eval(tvec!(tensor.into_tvalue()), |turn, mut state, node, inputs| {
+                match state.as_deref_mut().and_then(|s| s.downcast_mut::<RunState>()) {
+                    Some(run) => ours(run, &inputs),
+                    None => tract_onnx::tract_core::plan::eval(turn, state, node, inputs),
                 }
             })
             .map_err(failed)?;

@@ -238,7 +238,7 @@ impl Builder<'_> {
         };
         let exports = outputs.iter().map(export).collect();
         let pool = Arc::clone(&self.options.pool);
-        let program = Program { layers: self.layers, values, exports, arena, kernel: self.options.kernel, pool };
+        let program = Program { layers: self.layers, values, exports, arena, pool };
         Built { program, inputs: self.inputs, outputs, image: self.image }
     }
 

@@ -9,7 +9,7 @@ mod step;
 
 use std::time::{Duration, Instant};
 
-use crate::kernels::{Kernel, Pool, Scratch};
+use crate::kernels::{Pool, Scratch};
 use std::sync::Arc;
 
 pub(super) use arena::{Arena, Lifetime, Slot, place};
@@ -79,8 +79,6 @@ pub(super) struct Program {
     pub(super) exports: Vec<Export>,
     /// The arena's size: bytes and floats.
     pub(super) arena: [usize; 2],
-    /// Which kernels run the layers.
-    pub(super) kernel: Kernel,
     /// The threads.
     pub(super) pool: Arc<Pool>,
 }
