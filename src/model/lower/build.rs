@@ -199,11 +199,13 @@ impl Builder<'_> {
             Some(weights) => (weights, input),
             None => {
                 // w = a + b with both in i8, against every channel twice
+                let parts =
+                    halves(&weights).ok_or("its weights less their zero point do not fit into two 8-bit parts")?;
                 let [height, width, _] = self.values[input].shape;
                 let step = Step::Twice { input };
                 let input = self.push(&format!("{name}.twice"), step, [height, width, stored * 2], false);
                 spec.in_channels *= 2;
-                (halves(&weights), input)
+                (parts, input)
             }
         };
         let (each, wanted) = (spec.in_channels / spec.groups.max(1), self.values[input].shape[2]);
@@ -320,11 +322,11 @@ fn narrow(weights: &[i16]) -> Option<Vec<i8>> {
     weights.iter().map(|w| i8::try_from(*w).ok()).collect()
 }
 
-/// Each weight as two that add up to it.
-fn halves(weights: &[i16]) -> Vec<i8> {
+/// Each weight as two that add up to it: from -256 to 254, all but the one difference 255 - 0 of two bytes.
+fn halves(weights: &[i16]) -> Option<Vec<i8>> {
     let split = |w: &i16| {
         let a = (*w).clamp(-128, 127);
-        [a as i8, (*w - a).clamp(-128, 127) as i8]
+        [i8::try_from(a).ok(), i8::try_from(*w - a).ok()]
     };
     weights.iter().flat_map(split).collect()
 }
@@ -345,10 +347,11 @@ mod tests {
 
     #[test]
     fn weights_beyond_eight_bits_are_two_that_add_up() {
-        for weight in -255i16..=255 {
-            let [a, b] = halves(&[weight])[..] else { panic!("not two") };
+        for weight in -255i16..=254 {
+            let [a, b] = halves(&[weight]).unwrap()[..] else { panic!("not two") };
             assert_eq!(i16::from(a) + i16::from(b), weight);
         }
+        assert_eq!(halves(&[255]), None);
         assert_eq!(narrow(&[-128, 127]), Some(vec![-128, 127]));
         assert_eq!(narrow(&[0, 128]), None);
     }
