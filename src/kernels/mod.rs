@@ -33,11 +33,15 @@
 
 mod conv;
 mod cpu;
+#[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "aarch64 has drivers of its own"))]
 mod dense;
+#[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "aarch64 has drivers of its own"))]
 mod direct;
 pub mod generic;
 mod pool;
+#[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "aarch64 has drivers of its own"))]
 mod pooling;
+#[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "aarch64 has drivers of its own"))]
 mod requantize;
 mod scratch;
 pub mod spec;

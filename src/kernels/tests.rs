@@ -24,7 +24,7 @@ impl Random {
 
 /// How values are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Values {
+pub(super) enum Values {
     Random,
     /// Only the largest and the smallest.
     Extremes,
@@ -58,7 +58,7 @@ fn requantization(random: &mut Random, outputs: usize, depth: usize) -> Requanti
     Requantize { multiplier, zero_point: random.of(&[0, 1, 128, 255]), min, max: random.of(&[min, 200.max(min), 255]) }
 }
 
-fn spec(in_channels: usize, out_channels: usize, kernel: usize) -> ConvSpec {
+pub(super) fn spec(in_channels: usize, out_channels: usize, kernel: usize) -> ConvSpec {
     ConvSpec {
         in_channels,
         out_channels,
@@ -73,7 +73,7 @@ fn spec(in_channels: usize, out_channels: usize, kernel: usize) -> ConvSpec {
 }
 
 /// Runs one case on every kernel, strategy and a few thread counts.
-fn check(spec: &ConvSpec, shape: [usize; 2], (activations, weighting): (Values, Values), seed: u64) {
+pub(super) fn check(spec: &ConvSpec, shape: [usize; 2], (activations, weighting): (Values, Values), seed: u64) {
     let mut random = Random(seed * 2 + 1);
     let depth = spec.kernel[0] * spec.kernel[1] * spec.in_channels / spec.groups;
     let input = codes(&mut random, activations, shape[0] * shape[1] * spec.in_channels);

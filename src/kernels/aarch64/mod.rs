@@ -1,4 +1,29 @@
-//! Register tiles for aarch64.
+//! Kernels for 64-bit Arm.
+//!
+//! | file | what |
+//! |---|---|
+//! | `neon`, `dotprod`, `i8mm` | register tiles of 8 pixels by 8 channels, one an instruction set: all that is specific to it |
+//! | `tile` | what such a tile brings |
+//! | `direct` | every kind of convolution, by panels of eight pixels, for any tile |
+//! | `winograd` | 3x3 of stride 1 with a quarter of the multiplications, where there is no dot product |
+//! | `depthwise` | one input channel an output channel |
+//! | `dense` | fully connected layers |
+//! | `finish` | from sums to codes, in registers |
+//!
+//! These have a driver of their own, and not the shared one, because of how Arm multiplies by lane: no instruction multiplies straight from memory, so what
+//! counts is loads. Packed panels bring them to one for 16 (`usmmla` 8, `smlal` 32) multiplications.
+
+mod dense;
+mod depthwise;
+mod direct;
+mod dotprod;
+mod finish;
+mod i8mm;
+mod neon;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod winograd;
 
 use super::{
     Kernel,
@@ -7,11 +32,31 @@ use super::{
 };
 
 /// The algorithm for a layer, or `None` where only `generic` serves it.
-pub(crate) fn conv(_kernel: Kernel, _strategy: Strategy, _layer: &Layer) -> Option<Box<dyn Algorithm>> {
-    None
+pub(crate) fn conv(kernel: Kernel, strategy: Strategy, layer: &Layer) -> Option<Box<dyn Algorithm>> {
+    if !matches!(kernel, Kernel::Neon | Kernel::DotProd | Kernel::I8mm) {
+        return None;
+    }
+    if let Some(depthwise) = depthwise::Depthwise::new(layer) {
+        return Some(Box::new(depthwise));
+    }
+    if kernel == Kernel::Neon && strategy == Strategy::Auto {
+        if let Some(winograd) = winograd::Winograd::new(layer) {
+            return Some(Box::new(winograd));
+        }
+    }
+    Some(match kernel {
+        Kernel::DotProd => Box::new(direct::Direct::<dotprod::DotProd>::new(layer)),
+        Kernel::I8mm => Box::new(direct::Direct::<i8mm::I8mm>::new(layer)),
+        _ => Box::new(direct::Direct::<neon::Neon>::new(layer)),
+    })
 }
 
 /// The algorithm for a dense layer, or `None` where only `generic` serves it.
-pub(crate) fn dense(_kernel: Kernel, _layer: &DenseLayer) -> Option<Box<dyn DenseAlgorithm>> {
-    None
+pub(crate) fn dense(kernel: Kernel, layer: &DenseLayer) -> Option<Box<dyn DenseAlgorithm>> {
+    match kernel {
+        Kernel::Neon => Some(Box::new(dense::Dense::new(layer, false))),
+        // A matrix product by a single row would waste half of it, and memory is the limit anyway.
+        Kernel::DotProd | Kernel::I8mm => Some(Box::new(dense::Dense::new(layer, true))),
+        _ => None,
+    }
 }

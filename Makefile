@@ -1,0 +1,31 @@
+# Every routine of the project. Each target installs what it needs (cross/packages.sh), says what it does, and exits by the result.
+# CARGO_TARGET_DIR is honoured throughout.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-arm cross test-board lint
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
+
+demo: ## photos in, the shipped VGG16, two rules, a simulated pin and a broker of its own; ends by itself with a summary
+	@cross/packages.sh demo
+	cargo build --release
+	tests/demo/demo.sh
+
+test: ## every test that needs no emulated board (the release profile: demo, tests and benchmarks share one build)
+	@cross/packages.sh test
+	cargo test --release
+
+test-arm: ## the library's tests as aarch64 programs on three emulated cores
+	cross/test-arm.sh
+
+cross: ## an aarch64 binary: target/aarch64-unknown-linux-gnu/release/spotter
+	cross/build.sh
+
+test-board: ## an emulated arm64 board with a camera, GPIO, systemd and a broker: the whole way, on the shipped unit
+	tests/board/run.sh
+
+lint: ## formatting and clippy, as the gate wants them
+	@cross/packages.sh build
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
