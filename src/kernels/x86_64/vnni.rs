@@ -285,7 +285,7 @@ unsafe fn stream(input: *const u8, weights: *const i8, groups: usize, acc: *mut 
             let weights = weights.add(group * 4 * DENSE);
             let a = _mm512_set1_epi32(input.add(group * 4).cast::<i32>().read());
             for (v, sum) in sums.iter_mut().enumerate() {
-                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD + 64 * v));
+                _mm_prefetch::<_MM_HINT_NTA>(weights.wrapping_add(AHEAD + 64 * v));
                 *sum = _mm512_dpbusd_epi32(*sum, a, _mm512_load_si512(weights.add(64 * v).cast()));
             }
         }
