@@ -1,6 +1,6 @@
 //! VGG16's layers one by one: algorithm, time, rate, and the ratio to this machine's measured peak of 8-bit multiplications.
 //!
-//! `cargo bench --bench kernels -- [--kernel NAME] [--strategy auto|direct|winograd] [--threads N] [--runs N]`
+//! `cargo bench --bench kernels -- [--kernel NAME] [--strategy auto|direct|winograd] [--threads N] [--runs N] [--layers PREFIX]`
 //!
 //! Weights and inputs are seeded noise: the time of integer kernels does not depend on values, but the choice of Winograd does (its bound is
 //! checked on the weights), so weights are drawn as small as those of the trained network are on average.
@@ -58,10 +58,13 @@ struct Options {
     strategy: Strategy,
     threads: usize,
     runs: usize,
+    /// Only layers whose names begin so.
+    layers: String,
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { kernel: Kernel::best(), strategy: Strategy::Auto, threads: 1, runs: 21 };
+    let mut options =
+        Options { kernel: Kernel::best(), strategy: Strategy::Auto, threads: 1, runs: 21, layers: String::new() };
     // `cargo bench` passes `--bench`.
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
     while let Some(name) = arguments.next() {
@@ -71,6 +74,7 @@ fn options() -> Result<Options, String> {
             "--kernel" => options.kernel = value.parse().map_err(|e| format!("{e}"))?,
             "--strategy" => options.strategy = value.parse().map_err(|e| format!("{e}"))?,
             "--threads" => options.threads = number()?,
+            "--layers" => options.layers = value,
             "--runs" => options.runs = number()?,
             _ => return Err(format!("unknown option {name}")),
         }
@@ -93,24 +97,26 @@ fn requantize(outputs: usize, depth: usize) -> Requantize {
 }
 
 fn build(options: &Options) -> Vec<(&'static str, Layer)> {
-    let convolutions = CONVOLUTIONS.iter().map(|&(name, side, inputs, outputs, pool)| {
-        let spec = ConvSpec {
-            in_channels: inputs,
-            out_channels: outputs,
-            kernel: [3; 2],
-            stride: [1; 2],
-            dilation: [1; 2],
-            padding: [1; 4],
-            groups: 1,
-            input_zero_point: 3,
-            pool,
-        };
-        let weights: Vec<i8> = noise(outputs * inputs * 9, side as u64 + inputs as u64, 1).collect();
-        let (bias, rule) = (vec![100; outputs], requantize(outputs, inputs * 9));
-        let conv = Conv::with_strategy(options.kernel, options.strategy, spec, &weights, &bias, rule);
-        (name, Layer::Conv(conv.expect("the table holds possible layers"), side))
-    });
-    let dense = DENSE.iter().map(|&(name, inputs, outputs)| {
+    let convolutions = CONVOLUTIONS.iter().filter(|layer| layer.0.starts_with(&options.layers)).map(
+        |&(name, side, inputs, outputs, pool)| {
+            let spec = ConvSpec {
+                in_channels: inputs,
+                out_channels: outputs,
+                kernel: [3; 2],
+                stride: [1; 2],
+                dilation: [1; 2],
+                padding: [1; 4],
+                groups: 1,
+                input_zero_point: 3,
+                pool,
+            };
+            let weights: Vec<i8> = noise(outputs * inputs * 9, side as u64 + inputs as u64, 1).collect();
+            let (bias, rule) = (vec![100; outputs], requantize(outputs, inputs * 9));
+            let conv = Conv::with_strategy(options.kernel, options.strategy, spec, &weights, &bias, rule);
+            (name, Layer::Conv(conv.expect("the table holds possible layers"), side))
+        },
+    );
+    let dense = DENSE.iter().filter(|layer| layer.0.starts_with(&options.layers)).map(|&(name, inputs, outputs)| {
         let weights: Vec<i8> = noise(outputs * inputs, inputs as u64, 1).collect();
         let rule = requantize(outputs, inputs);
         let dense = Dense::new(options.kernel, inputs, outputs, &weights, &vec![100; outputs], 3, rule);
@@ -160,7 +166,8 @@ fn main() -> Result<(), String> {
     let load = start.elapsed();
     let pool = Pool::new(options.threads);
     let mut scratch = Scratch::new();
-    let mut buffers: Vec<Vec<u8>> = vec![noise(224 * 224 * 4, 9, 0).map(|v| (v as u8) ^ 0x80).collect()];
+    let mut buffers: Vec<Vec<u8>> =
+        vec![noise(layers.first().map_or(0, |l| l.1.facts().0), 9, 0).map(|v| (v as u8) ^ 0x80).collect()];
     buffers.extend(layers.iter().map(|(_, layer)| vec![0; layer.facts().1]));
     let mut times = vec![Vec::with_capacity(options.runs); layers.len() + 1];
     for run in 0..options.runs + 1 {

@@ -102,6 +102,24 @@ fn advise_huge(data: NonNull<u8>, layout: Layout) {
     let _ = (data, layout);
 }
 
+/// Fetches a cache line into L2, if the CPU likes to.
+#[inline(always)]
+pub(crate) fn prefetch<T>(line: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch never faults, and SSE is part of x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(line.cast());
+    }
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    // SAFETY: a prefetch never faults.
+    unsafe {
+        std::arch::asm!("prfm pldl2keep, [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    let _ = line;
+}
+
 /// Working memory for [`Conv::run`](super::Conv::run) and [`Dense::run`](super::Dense::run): one a model, used by layer after layer.
 ///
 /// It grows to the largest layer's need at that layer's first run and allocates nothing afterwards.

@@ -38,7 +38,7 @@ use super::{
     conv::{Algorithm, Layer, convolved_shape},
     direct::{Micro, Tile},
     requantize::{Epilogue, Sums, Target},
-    scratch::{Areas, Buffer, LINE, Shared},
+    scratch::{Areas, Buffer, LINE, Shared, prefetch},
 };
 
 /// Multiplied by 9, it is 1 modulo 2^32.
@@ -52,9 +52,10 @@ const PAIRS: [[usize; 2]; 3] = [[1, 2], [3, 4], [0, 5]];
 /// V of a block of tiles should fill about half of L2.
 const BLOCK_BYTES: usize = 600 << 10;
 /// Most tiles of a block: more no longer helps.
-const MOST_TILES: usize = 64;
+const MOST_TILES: usize = 56;
 /// A layer whose U is smaller keeps it.
-const KEEP: usize = 5 << 20;
+const KEEP: usize = 1 << 20;
+const AHEADW: usize = 4;
 /// Added to each position's length, so that 36 positions do not fall into one set of the L1 cache.
 const SKEW: usize = 32;
 /// Tasks for each thread.
@@ -76,6 +77,8 @@ pub(crate) unsafe trait Narrow: Copy {
     /// # Safety
     /// As the trait says.
     unsafe fn store(self, to: *mut i16);
+    /// Fetches a cache line that will be written; any address is allowed.
+    fn prefetch(_to: *const i16) {}
     /// # Safety
     /// As the trait says.
     unsafe fn add(self, other: Self) -> Self;
@@ -297,6 +300,9 @@ pub(crate) unsafe fn weights<N: Narrow, const LANES: usize>(
                 }
                 for row in 0..2 {
                     let to = to.add(row * 6 * position);
+                    for place in 0..6 {
+                        N::prefetch(to.wrapping_add(place * position + AHEADW * LANES));
+                    }
                     let g = [columns[0][row], columns[1][row], columns[2][row]];
                     let (inner, outer, ends) = (weights_1d(0, g), weights_1d(1, g), weights_1d(2, g));
                     ends[0].store(to);
@@ -824,6 +830,7 @@ impl<T: Transforms> Winograd<T> {
             for place in 0..PANEL {
                 let (y, x) = (rows[place / 6], place % 6);
                 let tiles = block.range(y, x);
+                self.prefetch(channels + 1, pair * PANEL + place);
                 // SAFETY: the position's V and M have `tiles_per_block` tiles, the panel this position's weights.
                 unsafe {
                     let v = worker.v.add((y * 6 + x) * v_position);
@@ -831,6 +838,15 @@ impl<T: Transforms> Winograd<T> {
                     self.gemm(v, panel.add(place * self.u_position()), m, tiles);
                 }
             }
+        }
+    }
+
+    /// Fetches the 36th part `part` of the weights of `block` (there may be none), which come from memory: every inference uses them once.
+    fn prefetch(&self, block: usize, part: usize) {
+        let each = self.groups * 9 * T::CHANNELS * T::GROUP;
+        let part = block * each + part * each / 36..block * each + (part + 1) * each / 36;
+        for line in self.weights.get(part).unwrap_or_default().chunks(LINE) {
+            prefetch(line.as_ptr());
         }
     }
 

@@ -171,6 +171,12 @@ unsafe impl Narrow for Lanes16 {
     }
 
     #[inline(always)]
+    fn prefetch(to: *const i16) {
+        // SAFETY: a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(to.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: the contract of `Narrow`.
         Self(unsafe { _mm512_add_epi16(self.0, other.0) })
