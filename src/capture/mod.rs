@@ -3,6 +3,7 @@
 pub mod decode;
 mod files;
 pub mod frame;
+mod jpeg;
 mod process;
 pub mod slot;
 pub mod supervise;
