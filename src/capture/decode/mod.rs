@@ -116,12 +116,13 @@ pub fn decode_bytes(bytes: &[u8]) -> Result<Rgb, DecodeError> {
     Ok(rgb)
 }
 
-/// Checks what can be checked of a JPEG without decoding it: that it is whole and of an accepted size.
+/// Checks what can be checked of a JPEG without decoding it, that it is whole and of an accepted size, and gives its width
+/// and height.
 ///
 /// # Errors
 /// [`DecodeError::Truncated`], [`DecodeError::TooLarge`], [`DecodeError::Broken`]
-pub fn check_jpeg(bytes: &[u8]) -> Result<(), DecodeError> {
-    scan_jpeg(bytes).map(|_| ())
+pub fn check_jpeg(bytes: &[u8]) -> Result<[u32; 2], DecodeError> {
+    scan_jpeg(bytes).map(|(scanner, _)| scanner.size.unwrap_or_default())
 }
 
 /// The bytes of a photo, [`MAX_FILE`] at most.
@@ -130,6 +131,10 @@ pub fn check_jpeg(bytes: &[u8]) -> Result<(), DecodeError> {
 /// [`DecodeError::File`]
 pub fn read_limited(path: &Path) -> Result<Vec<u8>, DecodeError> {
     let problem = |problem: String| DecodeError::File { path: path.to_owned(), problem };
+    // Looked at before it is opened: opening a pipe waits for its other end.
+    if !std::fs::metadata(path).map_err(|e| problem(e.to_string()))?.is_file() {
+        return Err(problem("it is no file".into()));
+    }
     let file = std::fs::File::open(path).map_err(|e| problem(e.to_string()))?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|e| problem(e.to_string()))?;
