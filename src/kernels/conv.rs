@@ -173,7 +173,7 @@ fn check_spec(spec: &ConvSpec) -> Result<(), KernelError> {
     if positive.chain(spec.kernel).chain(spec.stride).chain(spec.dilation).any(|v| v == 0) {
         return Err(KernelError::Spec("channels, groups, kernel, stride and dilation must be at least 1"));
     }
-    if spec.in_channels % spec.groups != 0 || spec.out_channels % spec.groups != 0 {
+    if ![spec.in_channels, spec.out_channels].iter().all(|c| c.is_multiple_of(spec.groups)) {
         return Err(KernelError::Spec("the channels must be a multiple of the groups"));
     }
     // Far above any network, and far below where the arithmetic on shapes could overflow.

@@ -226,7 +226,7 @@ impl<M: Micro> Direct<M> {
         if spec.pool {
             out = out.map(|side| side / 2 * 2);
         }
-        let whole = self.run % M::GROUP == 0;
+        let whole = self.run.is_multiple_of(M::GROUP);
         let in_place = whole && spec.padding == [0; 4] && M::Activation::borrow(&[]).is_some();
         let columns = if in_place { shape[1] } else { (out[1] - 1) * spec.stride[1] + window(spec, 1) };
         let row = columns * spec.in_channels;

@@ -190,7 +190,7 @@ mod tests {
             let buffer = Buffer::<i32>::new(len);
             assert_eq!(buffer.len(), len);
             assert!(buffer.iter().all(|&v| v == 0));
-            assert!(len == 0 || buffer.as_ptr() as usize % LINE == 0);
+            assert!(len == 0 || (buffer.as_ptr() as usize).is_multiple_of(LINE));
         }
         assert_eq!(*Buffer::padded([1u8, 2, 3], 5), [1, 2, 3, 0, 0]);
     }

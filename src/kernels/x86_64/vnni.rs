@@ -131,9 +131,9 @@ unsafe fn stream(input: *const u8, weights: *const i8, groups: usize, acc: *mut 
             }
         }
     }
-    for v in 0..4 {
+    for (v, (&even, &odd)) in sums[0].iter().zip(&sums[1]).enumerate() {
         // SAFETY: 64 accumulators, on a cache line.
-        unsafe { _mm512_store_si512(acc.add(16 * v).cast(), _mm512_add_epi32(sums[0][v], sums[1][v])) };
+        unsafe { _mm512_store_si512(acc.add(16 * v).cast(), _mm512_add_epi32(even, odd)) };
     }
 }
 
