@@ -145,7 +145,7 @@ pub const KEYS: &[Key] = &[
     key(Camera, "fps", NUMBER, Means("the source's own; files as fast as they are classified"), "frames a second asked of a device, or at which files are played, 0.001 to 1000", "15"),
     key(Camera, "rotate", INTEGER, Default("0"), "clockwise: 0, 90, 180 or 270", "90"),
     key(Camera, "flip", STRING, Means("no mirror"), "a mirror after the rotation: `horizontal` or `vertical`", "\"horizontal\""),
-    key(Camera, "fit", STRING, Default("\"pad\""), "how a frame or region meets the model's square: `crop` (the centre only), `pad` (grey bars) or `stretch`", "\"crop\""),
+    key(Camera, "fit", STRING, Default("\"crop\""), "how a frame or region meets the model's square: `crop` (the centre only), `pad` (grey bars) or `stretch`", "\"pad\""),
     key(Camera, "repeat", BOOLEAN, Default("false"), "files: from the start again at the end", "true"),
     key(Camera, "live", BOOLEAN, Default("false"), "files: as a camera, the newest frame wins", "true"),
     key(Camera, "timeout", DURATION, Default("\"5s\""), "without a frame for this long the source is closed and opened again", "\"10s\""),

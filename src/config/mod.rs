@@ -17,6 +17,7 @@ pub(crate) mod similar;
 mod tests;
 mod values;
 
+use std::cell::RefCell;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,10 +89,28 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 /// Every problem in it, with its line; at a syntax error the syntax errors alone.
 pub fn parse(text: &str, file: &Path, variables: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Problems> {
     let root = parse_document(text, file)?;
-    let document = Document::new(text, file, variables);
+    let used = RefCell::new(Vec::new());
+    let recorded = |name: &str| {
+        let value = variables(name)?;
+        used.borrow_mut().push((name.to_owned(), value.clone()));
+        Some(value)
+    };
+    let document = Document::new(text, file, &recorded);
     let plan = read_plan(&Table::root(&document, &root));
-    let problems = document.into_problems();
+    let mut problems = document.into_problems();
+    hide_values(&mut problems, &used.borrow());
     if problems.list.is_empty() { Ok(plan) } else { Err(problems) }
+}
+
+/// A value from the environment may be a secret, and a problem is logged: it shows the variable's name instead.
+fn hide_values(problems: &mut Problems, used: &[(String, String)]) {
+    for (name, value) in used.iter().filter(|(_, value)| !value.is_empty()) {
+        for problem in &mut problems.list {
+            for shown in [value.clone(), value.escape_debug().to_string()] {
+                problem.message = problem.message.replace(&shown, &format!("${{{name}}}"));
+            }
+        }
+    }
 }
 
 /// The document's tree; syntax errors once a line, since the parser finds more behind one that are no errors of their own.

@@ -187,6 +187,14 @@ fn the_example_gives_its_plan() {
     assert!(!format!("{plan:?}").contains("s3cret"));
 }
 
+/// Found by `mutated_files_are_answered`: a problem quoted the value of a variable.
+#[test]
+fn a_problem_never_shows_a_value_from_the_environment() {
+    let text = format!("{BASE}[[rule]]\nname = \"${{PASSWORD}}/\"\nclasses = [\"*\"]\n");
+    let problems = read(&text).expect_err("a name with a slash").to_string();
+    assert!(!problems.contains("s3cret") && problems.contains("${PASSWORD}"), "{problems}");
+}
+
 #[test]
 fn the_least_file_is_enough() {
     let plan = read(BASE).expect("valid");

@@ -9,7 +9,7 @@ use crate::config::plan::RulePlan;
 use crate::rules::{Change, Event};
 
 /// The actions' outboxes, by rule.
-pub struct Dispatcher {
+pub(super) struct Dispatcher {
     actions: Vec<ActionHandle>,
     by_rule: HashMap<Arc<str>, Vec<usize>>,
     recorder: Arc<Recorder>,
@@ -17,14 +17,14 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// Connects `rules` to the `actions` that they name.
-    pub fn new(actions: Vec<ActionHandle>, rules: &[RulePlan], recorder: Arc<Recorder>) -> Self {
+    pub(super) fn new(actions: Vec<ActionHandle>, rules: &[RulePlan], recorder: Arc<Recorder>) -> Self {
         let position = |name: &String| actions.iter().position(|a| **a.name() == **name);
         let by_rule = rules.iter().map(|r| (r.name.clone(), r.actions.iter().filter_map(position).collect())).collect();
         Self { actions, by_rule, recorder }
     }
 
     /// Hands events on; never waits.
-    pub fn events(&self, events: Vec<Event>) {
+    pub(super) fn events(&self, events: Vec<Event>) {
         for event in events {
             let event = Arc::new(event);
             log_event(&event);
@@ -37,14 +37,14 @@ impl Dispatcher {
     }
 
     /// Tells every action of a camera that came or went.
-    pub fn camera(&self, status: &CameraStatus) {
+    pub(super) fn camera(&self, status: &CameraStatus) {
         for action in &self.actions {
             action.send(Message::Camera(status.clone()));
         }
     }
 
     /// The actions, for their counts and states.
-    pub fn actions(&self) -> &[ActionHandle] {
+    pub(super) fn actions(&self) -> &[ActionHandle] {
         &self.actions
     }
 }

@@ -16,7 +16,7 @@ use crate::telemetry::CameraCounters;
 const PICTURES_KEPT: usize = 240;
 
 /// One camera, as the inference loop sees it.
-pub struct View {
+pub(super) struct View {
     name: Arc<str>,
     regions: Vec<RegionPlan>,
     preprocessor: Preprocessor,
@@ -25,7 +25,7 @@ pub struct View {
 }
 
 /// The model, the rules and the buffers between them.
-pub struct Inference {
+pub(super) struct Inference {
     model: Model,
     rules: RuleSet,
     cameras: Vec<View>,
@@ -37,7 +37,7 @@ pub struct Inference {
 
 impl Inference {
     /// Makes ready to classify the frames of `cameras`, whose counters are in the same order.
-    pub fn new(
+    pub(super) fn new(
         model: Model,
         rules: RuleSet,
         cameras: &[CameraPlan],
@@ -64,7 +64,7 @@ impl Inference {
     ///
     /// # Errors
     /// The network failed: the model is broken, and the daemon with it.
-    pub fn classify(&mut self, index: usize, frame: &Frame) -> Result<Vec<Event>, ModelError> {
+    pub(super) fn classify(&mut self, index: usize, frame: &Frame) -> Result<Vec<Event>, ModelError> {
         let Some(camera) = self.cameras.get_mut(index) else { return Ok(Vec::new()) };
         if let Err(error) = decode::decode(frame, &mut self.rgb) {
             camera.counters.dropped_corrupt.increment();
@@ -134,12 +134,12 @@ impl Inference {
     }
 
     /// Lets time pass in the rules: holds end, cameras become stale.
-    pub fn tick(&mut self, now: Monotonic) -> Vec<Event> {
+    pub(super) fn tick(&mut self, now: Monotonic) -> Vec<Event> {
         self.rules.tick(now)
     }
 
     /// When [`Self::tick`] is wanted next.
-    pub fn next_deadline(&self) -> Option<Monotonic> {
+    pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         self.rules.next_deadline()
     }
 }

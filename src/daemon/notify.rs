@@ -8,7 +8,7 @@ use crate::clock::Monotonic;
 
 /// The service manager's ear, with the watchdog's rhythm.
 #[derive(Debug)]
-pub struct Notifier {
+pub(super) struct Notifier {
     /// Feed no more often than this: a quarter of what the unit allows, so that a fast loop does not send thousands.
     interval: Option<Duration>,
     last_feed: Option<Monotonic>,
@@ -17,23 +17,23 @@ pub struct Notifier {
 
 impl Notifier {
     /// Reads from the environment whether, and how often, the unit wants the watchdog fed.
-    pub fn from_environment() -> Self {
+    pub(super) fn from_environment() -> Self {
         let interval = sd_notify::watchdog_enabled().map(|limit| limit / 4);
         Self { interval, last_feed: None, last_status: String::new() }
     }
 
     /// Start-up is over.
-    pub fn ready(&self) {
+    pub(super) fn ready(&self) {
         send(&[NotifyState::Ready]);
     }
 
     /// Shutdown has begun.
-    pub fn stopping(&self) {
+    pub(super) fn stopping(&self) {
         send(&[NotifyState::Stopping]);
     }
 
     /// The line that `systemctl status` shows; sent only when it changes.
-    pub fn status(&mut self, status: &str) {
+    pub(super) fn status(&mut self, status: &str) {
         if status != self.last_status {
             send(&[NotifyState::Status(status)]);
             self.last_status = status.to_owned();
@@ -42,7 +42,7 @@ impl Notifier {
 
     /// The inference loop has made progress, or has nothing to do. Only that loop calls this: a loop that stalls
     /// starves the watchdog, whatever other threads are doing.
-    pub fn feed_watchdog(&mut self, now: Monotonic) {
+    pub(super) fn feed_watchdog(&mut self, now: Monotonic) {
         let Some(interval) = self.interval else { return };
         if self.last_feed.is_none_or(|last| now.since(last) >= interval) {
             send(&[NotifyState::Watchdog]);

@@ -7,14 +7,14 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 /// The thread that waits for signals; it ends when this is dropped.
-pub struct SignalThread(Handle);
+pub(super) struct SignalThread(Handle);
 
 impl SignalThread {
     /// Starts waiting. The first signal sets `stop` and calls `wake`.
     ///
     /// # Errors
     /// The handlers could not be installed.
-    pub fn start(stop: Arc<AtomicBool>, wake: impl Fn() + Send + 'static) -> std::io::Result<Self> {
+    pub(super) fn start(stop: Arc<AtomicBool>, wake: impl Fn() + Send + 'static) -> std::io::Result<Self> {
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         let handle = signals.handle();
         std::thread::Builder::new().name("signals".into()).spawn(move || {

@@ -147,9 +147,12 @@ impl Summary {
     }
 
     fn write_actions(&self, f: &mut fmt::Formatter<'_>, record: &Record) -> fmt::Result {
-        for (index, action) in self.actions.iter().enumerate() {
+        // A pin's deliveries are its edges, shown above.
+        let pins = self.timelines(record);
+        let others = self.actions.iter().filter(|a| !pins.contains_key(&a.name));
+        for (index, action) in others.enumerate() {
             if index == 0 {
-                writeln!(f, "\nActions")?;
+                writeln!(f, "\nMessages")?;
             }
             let delivered = record.delivered.get(&*action.name).copied().unwrap_or(0);
             let (name, dropped, left) = (&action.name, action.dropped, action.left);

@@ -13,11 +13,26 @@ pub enum Strategy {
     Auto,
     /// Every product is computed (implicit GEMM).
     Direct,
+    /// Winograd's algorithm wherever it is exact and written for the kernel, else directly.
+    Winograd,
 }
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Auto, Self::Direct];
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Direct, Self::Winograd];
+}
+
+impl std::str::FromStr for Strategy {
+    type Err = KernelError;
+
+    fn from_str(name: &str) -> Result<Self, KernelError> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "direct" => Ok(Self::Direct),
+            "winograd" => Ok(Self::Winograd),
+            _ => Err(KernelError::UnknownStrategy(name.to_owned())),
+        }
+    }
 }
 
 /// A checked layer, borrowed while an algorithm packs it.

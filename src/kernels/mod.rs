@@ -9,6 +9,7 @@
 //! | `cpu` | [`Kernel`]: which instruction set, chosen once |
 //! | `conv`, `dense` | [`Conv`] and [`Dense`]: validation and the choice of an algorithm |
 //! | `direct` | the implicit GEMM driver, generic over a register tile (`direct::Micro`) |
+//! | `winograd` | exact 3x3 convolution with a quarter of the multiplications, on the same register tile with 16-bit operands |
 //! | `dense` | the GEMV driver, generic over an inner loop (`dense::Stream`) |
 //! | `requantize` | i32 to codes; written once in plain Rust, compiled once per instruction set |
 //! | `pool`, `scratch` | threads; memory |
@@ -44,6 +45,7 @@ mod pooling;
 mod requantize;
 mod scratch;
 pub mod spec;
+mod winograd;
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -70,6 +72,9 @@ pub enum KernelError {
     /// No such kernel.
     #[error("there is no kernel `{0}`; known are generic, neon, dotprod, i8mm, avx2, vnni")]
     Unknown(String),
+    /// No such strategy.
+    #[error("there is no strategy `{0}`; known are auto, direct, winograd")]
+    UnknownStrategy(String),
     /// An array's length does not follow from the layer's shape.
     #[error("a layer of this shape needs {expected} values of {what}, but {found} were given")]
     Length {

@@ -144,6 +144,17 @@ fn every_kind_of_layer() {
         ("pooled", ConvSpec { pool: true, ..spec(16, 48, 3) }, [12, 16]),
         ("pooled, odd sizes", ConvSpec { pool: true, ..spec(16, 20, 3) }, [7, 13]),
         ("pooled, one window", ConvSpec { pool: true, ..spec(3, 5, 3) }, [3, 2]),
+        ("tiles of 4 only", spec(32, 33, 3), [8, 12]),
+        ("tiles of 4 and 2", spec(64, 40, 3), [14, 14]),
+        ("low tiles", spec(32, 32, 3), [6, 16]),
+        ("narrow tiles", spec(32, 32, 3), [16, 5]),
+        ("tiles that stick out", spec(96, 32, 3), [7, 11]),
+        ("tiles without padding", ConvSpec { padding: [0; 4], ..spec(32, 16, 3) }, [9, 30]),
+        ("tiles, uneven padding", ConvSpec { padding: [0, 3, 5, 1], ..spec(32, 16, 3) }, [9, 10]),
+        ("tiles pooled", ConvSpec { pool: true, ..spec(64, 64, 3) }, [14, 14]),
+        ("tiles pooled, odd sizes", ConvSpec { pool: true, ..spec(32, 70, 3) }, [15, 9]),
+        ("many tiles", ConvSpec { pool: true, ..spec(32, 48, 3) }, [60, 56]),
+        ("weights transformed anew", spec(352, 352, 3), [6, 10]),
         ("pooled 1x1", ConvSpec { pool: true, ..spec(16, 20, 1) }, [6, 10]),
     ];
     for (seed, (name, spec, shape)) in layers.into_iter().enumerate() {
@@ -208,6 +219,33 @@ fn dense_layers() {
                     let mut output = vec![0xAA; outputs];
                     dense.run(pool, &input, &mut output, &mut Scratch::new());
                     assert_eq!(output, expected, "{kernel}, {inputs} -> {outputs}, {activations:?} x {weighting:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Sums beyond 2^25 would come back wrong from Winograd: such a layer must not use it, and one just below must and be exact.
+#[test]
+fn winograd_keeps_to_sums_that_it_recovers() {
+    // 9 * 96 weights: at most 2^25 / 255 = 131 586 in sum, that is 152.3 a weight: all of 127 fit; 9 * 128 weights of 127 do not.
+    for (channels, exact) in [(96, true), (128, false)] {
+        for weight in [127i8, -127] {
+            let (spec, shape) = (spec(channels, 32, 3), [6, 8]);
+            let weights = vec![weight; 32 * 9 * channels];
+            let rule = Requantize { multiplier: vec![3e-6; 32], zero_point: 128, min: 0, max: 255 };
+            let input = vec![255; 48 * channels];
+            let mut expected = vec![0; 48 * 32];
+            generic::convolve_rows(&spec, &weights, &[0; 32], &rule, &input, shape, 0..6, &mut expected);
+            for kernel in Kernel::available() {
+                let make = |s| Conv::with_strategy(kernel, s, spec.clone(), &weights, &[0; 32], rule.clone()).unwrap();
+                let conv = make(Strategy::Winograd);
+                let mut output = vec![0; 48 * 32];
+                conv.run(&Pool::new(1), &input, shape, &mut output, &mut Scratch::new());
+                assert_eq!(output, expected, "{kernel}");
+                if matches!(kernel, Kernel::Avx2 | Kernel::Vnni) {
+                    let name = conv.algorithm();
+                    assert_eq!(name.starts_with("winograd"), exact, "{kernel}: {name}");
                 }
             }
         }

@@ -1,37 +1,57 @@
-//! A model that is loaded and runs: tract's plan with our programs in it.
+//! A loaded model: scores for a filled input.
 
 use std::fmt;
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-use tract_onnx::prelude::{Framework, InferenceModelExt};
-use tract_onnx::tract_core::internal::*;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::{OpState, TValue, TypedNode};
+use tract_onnx::tract_core::ops::konst::Const;
+use tract_onnx::tract_core::ops::source::TypedSource;
+use tract_onnx::tract_core::plan::eval;
 
 use super::error::ModelError;
-use super::files::read_limited;
 use super::labels::Labels;
+use super::load::{self, Layout, Loaded, chain};
 use super::lower::{self, Foreign, Image, Lowered};
 use super::manifest::{Manifest, OutputKind};
-use super::program::{Run, RunState, Watch};
-use crate::kernels::{Kernel, Pool};
-use crate::panics;
+use super::program::{Program, Run, RunState, Watch};
+use crate::kernels::{Kernel, KernelError, Pool};
 use crate::preprocess::{InputSpec, InputTensor, TensorFormat};
 
-/// The largest model file: VGG19 in float has 575 MB.
-const MAX_MODEL: u64 = 2 << 30;
-/// The engine's name that keeps every node on tract's own operators.
-const TRACT: &str = "tract";
+/// What computes a model's quantised layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Engine {
+    /// Our kernels.
+    Kernel(Kernel),
+    /// tract's own ops for everything, for comparison.
+    Tract,
+}
 
-/// How to load.
-#[derive(Clone, Debug, Default)]
-pub struct LoadOptions {
-    /// A kernel by name, or `tract` for tract's own operators; the CPU's best one when absent.
-    pub engine: Option<String>,
-    /// Threads of the kernel pool; all cores when absent.
-    pub threads: Option<usize>,
+impl Engine {
+    /// `tract`, or a kernel's name; the best kernel of this CPU when absent.
+    fn choose(name: Option<&str>) -> Result<Engine, KernelError> {
+        let kernel = match name {
+            Some("tract") => return Ok(Engine::Tract),
+            Some(name) => name.parse()?,
+            None => Kernel::best(),
+        };
+        if kernel.is_available() {
+            return Ok(Engine::Kernel(kernel));
+        }
+        let available = Kernel::available().iter().map(Kernel::to_string).collect::<Vec<_>>().join(", ");
+        Err(KernelError::Unavailable(kernel, available))
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Engine::Kernel(kernel) => kernel.fmt(f),
+            Engine::Tract => f.pad("tract"),
+        }
+    }
 }
 
 /// The manifest and the labels of a model, without the network: what a configuration is checked against.
@@ -49,35 +69,33 @@ impl ModelFiles {
     /// # Errors
     /// Either cannot be read, or is not what it must be.
     pub fn beside(model: &Path) -> Result<Self, ModelError> {
-        let manifest = Manifest::beside(model)?;
+        let manifest = load::manifest(model)?;
         let labels = manifest.labels()?;
         Ok(Self { manifest, labels })
     }
 }
 
-/// One layer, for `bench`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LayerInfo {
-    /// The graph's node.
-    pub name: String,
-    /// Which kernel runs it.
-    pub algorithm: String,
-    /// Multiplications with addition.
-    pub macs: u64,
+/// How to load a model.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// A kernel by name, or `tract` for tract's own ops; the CPU's best kernel when absent.
+    pub engine: Option<String>,
+    /// Threads of the kernel pool; all cores when absent.
+    pub threads: Option<usize>,
 }
 
-/// What loading found.
+/// What loading did.
 #[derive(Clone, Debug)]
 pub struct LoadReport {
     /// The kernel's name, or `tract`.
     pub kernel: String,
-    /// Threads that work on a layer.
+    /// Threads that work on a layer, the caller's included.
     pub threads: usize,
-    /// From the file to ready.
+    /// From the file's first byte to ready.
     pub time: Duration,
-    /// Layers that run on our kernels.
+    /// Layers that our kernels run.
     pub lowered: usize,
-    /// Nodes that stay on tract's operators.
+    /// Nodes that stay on tract's ops.
     pub foreign: Vec<Foreign>,
 }
 
@@ -85,162 +103,169 @@ impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kernel, threads, time) = (&self.kernel, self.threads, self.time.as_secs_f64());
         write!(f, "kernel {kernel}, {threads} threads, loaded in {time:.2} s, {} layers ours", self.lowered)?;
-        write!(f, ", {} on tract's operators", self.foreign.len())
+        if self.lowered > 0 { write!(f, ", {} on tract's ops", self.foreign.len()) } else { Ok(()) }
     }
 }
 
-/// A model that is ready to run.
+/// A layer as `bench` shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerInfo {
+    /// The graph's node.
+    pub name: String,
+    /// How it is computed: a kernel's algorithm, or `tract:OP`.
+    pub algorithm: String,
+    /// Multiplications and additions of one run; 0 where they do not count, or are not known.
+    pub macs: u64,
+    /// Height, width, channels of its output; empty for tract's own ops.
+    pub shape: Vec<usize>,
+}
+
+/// An 8-bit tensor that a layer made: its name; height, width and channels; NHWC codes.
+pub type Traced = (String, [usize; 3], Vec<u8>);
+
+/// A network, ready to run.
 pub struct Model {
     path: PathBuf,
     manifest: Manifest,
     labels: Labels,
     input: InputSpec,
-    shape: Vec<usize>,
+    layout: Layout,
+    outputs: usize,
     state: TypedSimpleState,
-    programs: Vec<Arc<super::program::Program>>,
     report: LoadReport,
 }
 
-type TypedSimpleState = SimpleState<TypedFact, Box<dyn TypedOp>>;
-
 impl Model {
-    /// Reads the model and its manifest, lowers what our kernels can run, and makes it ready.
+    /// Loads `path` (ONNX) with the manifest beside it.
     ///
     /// # Errors
-    /// [`ModelError`]: a file that is missing, damaged, too large or not what the manifest says; an unknown kernel.
-    pub fn load(path: &Path, options: &LoadOptions) -> Result<Self, ModelError> {
-        Self::load_with(path, options, true)
+    /// Every file that is missing, damaged, too large, or in disagreement with another is an error that says which and what to do.
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
+        Model::load_fusing(path, options, true)
     }
 
-    fn load_with(path: &Path, options: &LoadOptions, fuse_pools: bool) -> Result<Self, ModelError> {
-        let started = Instant::now();
-        let ModelFiles { manifest, labels } = ModelFiles::beside(path)?;
-        let missing = "check the path in [model] and the file's permissions";
-        let bytes = read_limited("model", path, MAX_MODEL, missing, "is it a classifier?")?;
-        check_digest(path, &manifest, &bytes)?;
-        let mut graph = contained(path, "reading it", || parse(&bytes, &manifest))?
-            .map_err(|e| ModelError::NotOnnx { path: path.into(), detail: causes(&e) })?;
-        drop(bytes);
-        let classes = classes(path, &graph)?;
-        let labels = check_labels(path, &manifest, labels, classes)?;
+    /// [`Model::load`] with max-pools kept out of the convolutions, so that [`Model::trace`] shows every convolution's own output.
+    /// The same results, but slower.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_unfused(path: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
+        Model::load_fusing(path, options, false)
+    }
 
-        let tract_only = options.engine.as_deref() == Some(TRACT);
-        let kernel = match options.engine.as_deref() {
-            None | Some(TRACT) => Kernel::best(),
-            Some(name) => name.parse()?,
-        };
-        let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let unusable = |doing| move |e: TractError| ModelError::Graph { path: path.into(), doing, detail: causes(&e) };
-        let lowered = if tract_only {
-            Lowered::default()
-        } else {
-            let options = lower::Options { kernel, pool: Arc::new(Pool::new(threads)), fuse_pools };
-            contained(path, "lowering it", || lower::lower(&mut graph, &options))?.map_err(unusable("lowering it"))?
-        };
-        let shape = input_shape(&graph).map_err(unusable("looking at its input"))?;
+    fn load_fusing(path: &Path, options: &LoadOptions, fuse_pools: bool) -> Result<Model, ModelError> {
+        let start = Instant::now();
+        let ModelFiles { manifest, labels } = ModelFiles::beside(path)?;
+        let engine = Engine::choose(options.engine.as_deref())?;
+        let bytes = load::read(path)?;
+        load::check_digest(path, &bytes, &manifest)?;
+        let proto = load::parse(path, &bytes)?;
+        drop(bytes);
+        let Loaded { model, layout, outputs } = load::type_check(path, &proto, &manifest)?;
+        drop(proto);
+        let labels = match_labels(path, &manifest, labels, outputs)?;
+        let threads = options.threads.unwrap_or_else(all_cores).max(1);
+        let prepared = load::contained(path, "preparing it", || prepare(model, engine, threads, fuse_pools));
+        let (state, lowered) = prepared?;
         let input = input_spec(&manifest, lowered.image);
-        let state = contained(path, "optimising it", || graph.into_optimized()?.into_runnable()?.spawn())?
-            .map_err(unusable("optimising it"))?;
         let report = LoadReport {
-            kernel: if tract_only { TRACT.to_owned() } else { kernel.to_string() },
-            threads: if tract_only { 1 } else { threads },
-            time: started.elapsed(),
+            kernel: engine.to_string(),
+            threads: lowered.programs.first().map_or(1, |p| p.pool.threads()),
+            time: start.elapsed(),
             lowered: lowered.programs.iter().map(|p| p.layers.len()).sum(),
             foreign: lowered.foreign,
         };
-        for node in report.foreign.iter().filter_map(|n| n.why.map(|why| (&n.name, why))) {
-            log::info!("{}: {} runs on tract's operator: {}", path.display(), node.0, node.1);
-        }
-        let programs = lowered.programs;
-        Ok(Self { path: path.into(), manifest, labels, input, shape, state, programs, report })
+        log_foreign(path, &report);
+        Ok(Model { path: path.into(), manifest, labels, input, layout, outputs, state, report })
     }
 
-    /// What the model takes, and how pixels get there.
+    /// What [`Model::run`] takes.
     pub fn input(&self) -> &InputSpec {
         &self.input
     }
 
-    /// The classes' names.
+    /// The classes' names: from the labels file, or their numbers. For a model of features, the features' numbers.
     pub fn labels(&self) -> &Labels {
         &self.labels
     }
 
-    /// The manifest beside the model.
+    /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// How loading went.
+    /// The number of scores.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// What loading did.
     pub fn load_report(&self) -> &LoadReport {
         &self.report
     }
 
-    /// The layers that run on our kernels, in order.
-    pub fn layers(&self) -> Vec<LayerInfo> {
-        let of = |program: &Arc<super::program::Program>| {
-            let info = |layer: &super::program::Layer| LayerInfo {
-                name: layer.name.clone(),
-                algorithm: layer.step.algorithm(),
-                macs: layer.step.macs(program, layer.output),
-            };
-            program.layers.iter().map(info).collect::<Vec<_>>()
-        };
-        self.programs.iter().flat_map(of).collect()
-    }
-
-    /// Runs the network: one score a class (or feature), unnormalised.
-    ///
-    /// # Errors
-    /// The tensor is not the one of [`Self::input`], or the network failed.
+    /// Raw scores, one a class.
     pub fn run(&mut self, input: &InputTensor) -> Result<Vec<f32>, ModelError> {
         let tensor = self.tensor(input)?;
-        let failed = |e: TractError| ModelError::Run { path: self.path.clone(), detail: causes(&e) };
-        let outputs = self.state.run(tvec!(tensor.into_tvalue())).map_err(failed)?;
-        floats(&outputs[0]).map_err(failed)
+        let results = self.state.run(tvec!(tensor));
+        self.scores(results)
     }
 
-    /// Runs the network and gives the time of each layer of [`Self::layers`] beside the scores.
-    ///
-    /// # Errors
-    /// As [`Self::run`].
+    /// [`Model::run`], and the time of each layer in the order of [`Model::layers`].
     pub fn run_timed(&mut self, input: &InputTensor) -> Result<(Vec<f32>, Vec<Duration>), ModelError> {
+        let tensor = self.tensor(input)?;
         let mut times = Vec::new();
-        let scores = self.run_watched(input, &mut |state, inputs| state.run(inputs, Watch::Times(&mut times)))?;
-        Ok((scores, times))
+        let results = self.state.run_plan_with_eval(tvec!(tensor), |context, mut state, node, inputs| {
+            if let Some(run) = run_state(&mut state) {
+                return run.run(&inputs, Watch::Times(&mut times));
+            }
+            let start = Instant::now();
+            let results = eval(context, state, node, inputs);
+            if is_layer(node) {
+                times.push(start.elapsed());
+            }
+            results
+        });
+        Ok((self.scores(results)?, times))
     }
 
-    /// Runs the network and gives every 8-bit tensor that a layer made: name, height, width and channels, NHWC codes.
-    ///
-    /// # Errors
-    /// As [`Self::run`].
-    pub fn trace(&mut self, input: &InputTensor) -> Result<Vec<(String, [usize; 3], Vec<u8>)>, ModelError> {
+    /// Every 8-bit tensor that a lowered layer makes, in order: the graph's node; height, width, channels; `u8` codes, NHWC (`i8`
+    /// codes have 128 added).
+    pub fn trace(&mut self, input: &InputTensor) -> Result<Vec<Traced>, ModelError> {
+        let tensor = self.tensor(input)?;
         let mut codes = Vec::new();
-        self.run_watched(input, &mut |state, inputs| state.run(inputs, Watch::Codes(&mut codes)))?;
+        let results =
+            self.state.run_plan_with_eval(tvec!(tensor), |context, mut state, node, inputs| {
+                match run_state(&mut state) {
+                    Some(run) => run.run(&inputs, Watch::Codes(&mut codes)),
+                    None => eval(context, state, node, inputs),
+                }
+            });
+        self.scores(results)?;
         Ok(codes)
     }
 
-    fn run_watched(
-        &mut self,
-        input: &InputTensor,
-        ours: &mut dyn FnMut(&mut RunState, &[TValue]) -> TractResult<TVec<TValue>>,
-    ) -> Result<Vec<f32>, ModelError> {
-        let tensor = self.tensor(input)?;
-        let failed = |e: TractError| ModelError::Run { path: self.path.clone(), detail: causes(&e) };
-        let outputs = self
-            .state
-            .run_plan_with_eval(tvec!(tensor.into_tvalue()), |turn, state, node, inputs| {
-                match state.and_then(|s| s.downcast_mut::<RunState>()) {
-                    Some(run) if node.op_is::<Run>() => ours(run, &inputs),
-                    Some(_) | None => Err(format_err!("{} is not ours", node.name))
-                        .or_else(|_: TractError| tract_onnx::tract_core::plan::eval(turn, None, node, inputs)),
-                }
-            })
-            .map_err(failed)?;
-        floats(&outputs[0]).map_err(failed)
+    /// The layers in the order in which they run.
+    pub fn layers(&self) -> Vec<LayerInfo> {
+        let plan = self.state.plan();
+        let mut layers = Vec::new();
+        for node in plan.order_without_consts().iter().map(|id| &plan.model().nodes()[*id]) {
+            if let Some(run) = node.op_as::<Run>() {
+                layers.extend(program_layers(&run.program));
+            } else if is_layer(node) {
+                let algorithm = format!("tract:{}", node.op.name());
+                layers.push(LayerInfo {
+                    name: node.name.clone(),
+                    algorithm,
+                    macs: tract_macs(plan.model(), node),
+                    shape: vec![],
+                });
+            }
+        }
+        layers
     }
 
-    /// Probabilities from scores: `softmax(scores / temperature)`, or the scores where they are probabilities or
-    /// features already.
+    /// What the scores mean: `softmax(scores / temperature)` for logits; probabilities and features as they are.
     pub fn probabilities(&self, scores: &[f32]) -> Vec<f32> {
         match self.manifest.output.kind {
             OutputKind::Logits => softmax(scores, self.manifest.output.temperature),
@@ -248,94 +273,46 @@ impl Model {
         }
     }
 
-    fn tensor(&self, input: &InputTensor) -> Result<Tensor, ModelError> {
-        let failed = |e: TractError| ModelError::Run { path: self.path.clone(), detail: causes(&e) };
-        let elements: usize = self.shape.iter().product();
-        let mismatch = |kind: &str, found: usize| ModelError::Tensor {
-            wanted: format!("{elements} elements as {:?}", self.input.format),
-            found: format!("{found} {kind}"),
+    fn tensor(&self, input: &InputTensor) -> Result<TValue, ModelError> {
+        let (height, width) = (self.input.height, self.input.width);
+        let wanted = || match self.input.format {
+            TensorFormat::F32Nchw => format!("{} floats", 3 * height * width),
+            TensorFormat::U8Nhwc { channels, .. } => format!("{} bytes", channels * height * width),
         };
-        match (input, self.input.format) {
-            (InputTensor::U8(codes), TensorFormat::U8Nhwc { .. }) if codes.len() == elements => {
-                Tensor::from_shape(&self.shape, codes).map_err(failed)
+        let made = match (input, self.input.format) {
+            (InputTensor::U8(codes), TensorFormat::U8Nhwc { channels, .. })
+                if codes.len() == height * width * channels =>
+            {
+                Tensor::from_shape(&[1, height, width, channels], codes)
             }
-            (InputTensor::F32(values), TensorFormat::F32Nchw) if values.len() == elements => {
-                Tensor::from_shape(&self.shape, values).map_err(failed)
+            (InputTensor::F32(values), TensorFormat::F32Nchw) if values.len() == 3 * height * width => {
+                match self.layout {
+                    Layout::Nchw => Tensor::from_shape(&[1, 3, height, width], values),
+                    Layout::Nhwc => Tensor::from_shape(&[1, height, width, 3], &interleaved(values, height * width)),
+                }
             }
-            (InputTensor::U8(codes), _) => Err(mismatch("codes", codes.len())),
-            (InputTensor::F32(values), _) => Err(mismatch("floats", values.len())),
-        }
+            (other, _) => {
+                let found = match other {
+                    InputTensor::F32(values) => format!("{} floats", values.len()),
+                    InputTensor::U8(codes) => format!("{} bytes", codes.len()),
+                };
+                return Err(ModelError::Tensor { wanted: wanted(), found });
+            }
+        };
+        made.map(IntoTValue::into_tvalue).map_err(|e| self.failed(&e))
     }
-}
 
-/// `softmax(scores / temperature)`, stable: the largest score is subtracted first.
-fn softmax(scores: &[f32], temperature: f32) -> Vec<f32> {
-    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f32> = scores.iter().map(|s| ((s - largest) / temperature).exp()).collect();
-    let sum: f32 = powers.iter().sum();
-    powers.iter().map(|p| p / sum).collect()
-}
-
-fn floats(tensor: &Tensor) -> TractResult<Vec<f32>> {
-    let cast = tensor.cast_to::<f32>()?;
-    Ok(cast.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
-}
-
-/// Runs a step of tract's on untrusted bytes: a panic in it is an error.
-fn contained<R>(path: &Path, doing: &'static str, work: impl FnOnce() -> R) -> Result<R, ModelError> {
-    panics::contain(work).map_err(|detail| ModelError::Graph { path: path.into(), doing, detail })
-}
-
-fn parse(bytes: &[u8], manifest: &Manifest) -> TractResult<TypedModel> {
-    let shape = [1, 3, manifest.height, manifest.width];
-    let model = tract_onnx::onnx().model_for_read(&mut Cursor::new(bytes))?;
-    ensure!(!model.inputs.is_empty() && !model.outputs.is_empty(), "the graph has no input or no output");
-    model.with_input_fact(0, f32::fact(shape).into())?.into_typed()
-}
-
-fn classes(path: &Path, graph: &TypedModel) -> Result<usize, ModelError> {
-    let detail =
-        |e: TractError| ModelError::Graph { path: path.into(), doing: "looking at its output", detail: causes(&e) };
-    let fact = graph.output_fact(0).map_err(detail)?;
-    let shape = fact.shape.as_concrete().map(<[usize]>::to_vec);
-    match shape {
-        Some(shape) => Ok(shape.iter().product()),
-        None => Err(detail(format_err!("its output has the unknown shape {:?}", fact.shape))),
+    fn scores(&self, results: TractResult<TVec<TValue>>) -> Result<Vec<f32>, ModelError> {
+        let read = |results: TVec<TValue>| -> TractResult<Vec<f32>> {
+            let scores = results[0].cast_to::<f32>()?;
+            Ok(scores.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+        };
+        results.and_then(read).map_err(|e| self.failed(&e))
     }
-}
 
-fn check_labels(
-    path: &Path,
-    manifest: &Manifest,
-    labels: Option<Labels>,
-    classes: usize,
-) -> Result<Labels, ModelError> {
-    let Some(labels) = labels else { return Ok(Labels::numbered(classes)) };
-    if labels.len() == classes {
-        return Ok(labels);
+    fn failed(&self, error: &TractError) -> ModelError {
+        ModelError::Run { path: self.path.clone(), detail: chain(error) }
     }
-    Err(ModelError::LabelCount {
-        model: path.into(),
-        manifest: manifest.path.clone(),
-        file: labels.file().unwrap_or(Path::new("")).into(),
-        classes,
-        labels: labels.len(),
-    })
-}
-
-fn check_digest(path: &Path, manifest: &Manifest, bytes: &[u8]) -> Result<(), ModelError> {
-    let Some(expected) = &manifest.source.sha256 else { return Ok(()) };
-    let found: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    if found.eq_ignore_ascii_case(expected) {
-        return Ok(());
-    }
-    let (model, manifest) = (path.into(), manifest.path.clone());
-    Err(ModelError::Digest { model, manifest, expected: expected.clone(), found })
-}
-
-fn input_shape(graph: &TypedModel) -> TractResult<Vec<usize>> {
-    let fact = graph.input_fact(0)?;
-    Ok(fact.shape.as_concrete().context("its input has an unknown shape")?.to_vec())
 }
 
 fn input_spec(manifest: &Manifest, image: Option<Image>) -> InputSpec {
@@ -348,20 +325,121 @@ fn input_spec(manifest: &Manifest, image: Option<Image>) -> InputSpec {
     InputSpec { height: manifest.height, width: manifest.width, format, preprocess: manifest.preprocess.clone() }
 }
 
-/// An error with its causes, the innermost last.
-fn causes(error: &TractError) -> String {
-    error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
+fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn match_labels(
+    path: &Path,
+    manifest: &Manifest,
+    labels: Option<Labels>,
+    outputs: usize,
+) -> Result<Labels, ModelError> {
+    let Some(labels) = labels else { return Ok(Labels::numbered(outputs)) };
+    if labels.len() == outputs {
+        return Ok(labels);
+    }
+    Err(ModelError::LabelCount {
+        model: path.into(),
+        manifest: manifest.path.clone(),
+        file: labels.file().unwrap_or(Path::new("")).into(),
+        classes: outputs,
+        labels: labels.len(),
+    })
+}
+
+fn prepare(
+    mut model: TypedModel,
+    engine: Engine,
+    threads: usize,
+    fuse_pools: bool,
+) -> TractResult<(TypedSimpleState, Lowered)> {
+    let lowered = match engine {
+        Engine::Tract => Lowered::default(),
+        Engine::Kernel(kernel) => {
+            let options = lower::Options { kernel, pool: Arc::new(Pool::new(threads)), fuse_pools };
+            lower::lower(&mut model, &options)?
+        }
+    };
+    let plan = TypedSimplePlan::new(model.into_optimized()?)?;
+    Ok((plan.spawn()?, lowered))
+}
+
+/// Says once, by name, which nodes are slower than they could be.
+fn log_foreign(path: &Path, report: &LoadReport) {
+    if report.lowered == 0 && report.foreign.iter().all(|f| f.why.is_none()) || report.foreign.is_empty() {
+        return;
+    }
+    let about = |f: &Foreign| match f.why {
+        Some(why) => format!("{} ({}: {why})", f.name, f.op),
+        None => format!("{} ({})", f.name, f.op),
+    };
+    let names: Vec<String> = report.foreign.iter().map(about).collect();
+    log::info!("{}: these nodes stay on tract's ops, slower but right: {}", path.display(), names.join(", "));
+}
+
+/// The state of a lowered run, when the node is one.
+fn run_state<'a>(state: &'a mut Option<&mut (dyn OpState + 'static)>) -> Option<&'a mut RunState> {
+    state.as_deref_mut()?.downcast_mut::<RunState>()
+}
+
+/// Whether a node of tract's own does any work.
+fn is_layer(node: &TypedNode) -> bool {
+    !node.op_is::<Const>() && !node.op_is::<TypedSource>() && !node.op_is::<Run>()
+}
+
+fn tract_macs(model: &TypedModel, node: &TypedNode) -> u64 {
+    use tract_onnx::tract_core::internal::{Cost, DimLike};
+    let costs = model.node_input_facts(node.id).and_then(|facts| node.op.cost(&facts)).unwrap_or_default();
+    costs.iter().filter(|(c, _)| matches!(c, Cost::FMA(_))).filter_map(|(_, n)| n.to_usize().ok()).sum::<usize>() as u64
+}
+
+fn program_layers(program: &Program) -> impl Iterator<Item = LayerInfo> {
+    program.layers.iter().map(|layer| LayerInfo {
+        name: layer.name.clone(),
+        algorithm: layer.step.algorithm(),
+        macs: layer.step.macs(program, layer.output),
+        shape: program.values[layer.output].shape.into(),
+    })
+}
+
+/// `[3][pixels]` to `[pixels][3]`.
+fn interleaved(values: &[f32], pixels: usize) -> Vec<f32> {
+    (0..3 * pixels).map(|i| values[i % 3 * pixels + i / 3]).collect()
+}
+
+/// `softmax(scores / temperature)`, by the largest score first, so that nothing overflows.
+fn softmax(scores: &[f32], temperature: f32) -> Vec<f32> {
+    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f32> = scores.iter().map(|s| ((s - largest) / temperature).exp()).collect();
+    let sum: f32 = powers.iter().sum();
+    powers.into_iter().map(|p| p / sum).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::softmax;
+    use super::*;
+
+    fn assert_send<T: Send>() {}
 
     #[test]
-    fn softmax_sums_to_one_and_a_low_temperature_sharpens_it() {
-        let plain = softmax(&[1.0, 2.0, 1000.0, 999.0], 1.0);
-        assert!((plain.iter().sum::<f32>() - 1.0).abs() < 1e-6, "{plain:?}");
-        assert!((plain[2] - 0.731_058_6).abs() < 1e-5, "{plain:?}");
-        assert!(softmax(&[1.0, 2.0], 0.5)[1] > softmax(&[1.0, 2.0], 1.0)[1]);
+    fn a_model_moves_to_the_inference_thread() {
+        assert_send::<Model>();
+    }
+
+    #[test]
+    fn softmax_sums_to_one_and_follows_the_temperature() {
+        let sharp = softmax(&[1000.0, 1001.0, 999.0], 1.0);
+        assert!((sharp.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        assert!((sharp[1] - 1.0 / (1.0 + (-1f32).exp() + (-2f32).exp())).abs() < 1e-6);
+        assert!(softmax(&[0.0, 1.0], 0.1)[1] > softmax(&[0.0, 1.0], 1.0)[1]);
+    }
+
+    #[test]
+    fn engines_have_names() {
+        assert_eq!(Engine::choose(Some("tract")).unwrap(), Engine::Tract);
+        assert_eq!(Engine::choose(Some("generic")).unwrap().to_string(), "generic");
+        assert!(Engine::choose(Some("gpu")).unwrap_err().to_string().contains("gpu"));
+        assert_eq!(Engine::choose(None).unwrap(), Engine::Kernel(Kernel::best()));
     }
 }

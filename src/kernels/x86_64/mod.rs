@@ -7,15 +7,32 @@ use super::{
     Kernel,
     conv::{Algorithm, Layer, Strategy},
     dense::{DenseAlgorithm, DenseLayer, Streamed},
-    direct::Direct,
+    direct::{Direct, Micro},
+    winograd::{Transforms, Winograd},
 };
 
 /// The algorithm for a layer, or `None` where only `generic` serves it.
-pub(crate) fn conv(kernel: Kernel, _strategy: Strategy, layer: &Layer) -> Option<Box<dyn Algorithm>> {
+pub(crate) fn conv(kernel: Kernel, strategy: Strategy, layer: &Layer) -> Option<Box<dyn Algorithm>> {
     match kernel {
-        Kernel::Avx2 => Some(Box::new(Direct::<avx2::Avx2>::new(layer))),
-        Kernel::Vnni => Some(Box::new(Direct::<vnni::Vnni>::new(layer))),
+        Kernel::Avx2 => Some(winograd_or_direct::<avx2::Avx2Wide, avx2::Avx2>(strategy, layer)),
+        Kernel::Vnni => Some(winograd_or_direct::<vnni::VnniWide, vnni::Vnni>(strategy, layer)),
         _ => None,
+    }
+}
+
+/// Fewer inputs or outputs than this, and the transforms cost more than the multiplications they save.
+const LEAST_CHANNELS: usize = 32;
+
+fn winograd_or_direct<W: Transforms, D: Micro>(strategy: Strategy, layer: &Layer) -> Box<dyn Algorithm> {
+    let wide = layer.spec.in_channels.min(layer.spec.out_channels) >= LEAST_CHANNELS;
+    let winograd = match strategy {
+        Strategy::Winograd => Winograd::<W>::new(layer),
+        Strategy::Auto if wide => Winograd::<W>::new(layer),
+        _ => None,
+    };
+    match winograd {
+        Some(winograd) => Box::new(winograd),
+        None => Box::new(Direct::<D>::new(layer)),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::kernels::{
     dense::Stream,
     direct::{Micro, Tile},
     requantize::{self, Epilogue, Target},
+    winograd::{self, Narrow, Patch, Shape, Transforms, Wide},
 };
 use std::arch::x86_64::*;
 
@@ -24,24 +25,7 @@ unsafe impl Micro for Vnni {
 
     unsafe fn tile(tile: &Tile<u8, i8>, pixels: usize) {
         // SAFETY: the contract of `Micro`.
-        unsafe {
-            match pixels {
-                1 => multiply::<1>(tile),
-                2 => multiply::<2>(tile),
-                3 => multiply::<3>(tile),
-                4 => multiply::<4>(tile),
-                5 => multiply::<5>(tile),
-                6 => multiply::<6>(tile),
-                7 => multiply::<7>(tile),
-                8 => multiply::<8>(tile),
-                9 => multiply::<9>(tile),
-                10 => multiply::<10>(tile),
-                11 => multiply::<11>(tile),
-                12 => multiply::<12>(tile),
-                13 => multiply::<13>(tile),
-                _ => multiply::<14>(tile),
-            }
-        }
+        unsafe { by_pixels(tile, pixels) }
     }
 
     unsafe fn requantize(epilogue: &Epilogue, first: usize, acc: *const i32, pixels: usize, target: Target) {
@@ -50,16 +34,93 @@ unsafe impl Micro for Vnni {
     }
 }
 
+/// The same tile on 16-bit operands, `vpdpwssd`: Winograd's products.
+pub(crate) struct VnniWide;
+
+// SAFETY: as `Vnni`: a k-group is again 4 bytes a pixel and 2 vectors of weights.
+unsafe impl Micro for VnniWide {
+    type Activation = i16;
+    type Weight = i16;
+    const NAME: &'static str = "winograd-vnni";
+    const PIXELS: usize = 14;
+    const CHANNELS: usize = 16 * VECTORS;
+    const GROUP: usize = 2;
+
+    unsafe fn tile(tile: &Tile<i16, i16>, pixels: usize) {
+        // SAFETY: the contract of `Micro`.
+        unsafe { by_pixels(tile, pixels) }
+    }
+
+    unsafe fn requantize(epilogue: &Epilogue, first: usize, acc: *const i32, pixels: usize, target: Target) {
+        // SAFETY: the contract of `Micro`.
+        unsafe { requantize_32(epilogue, first, acc, pixels, target) }
+    }
+}
+
+/// The two instructions of a tile.
+trait Product {
+    /// # Safety
+    /// AVX-512 VNNI is available.
+    unsafe fn product(sum: __m512i, a: __m512i, w: __m512i) -> __m512i;
+}
+
+impl Product for Tile<'_, u8, i8> {
+    #[inline(always)]
+    unsafe fn product(sum: __m512i, a: __m512i, w: __m512i) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_dpbusd_epi32(sum, a, w) }
+    }
+}
+
+impl Product for Tile<'_, i16, i16> {
+    #[inline(always)]
+    unsafe fn product(sum: __m512i, a: __m512i, w: __m512i) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_dpwssd_epi32(sum, a, w) }
+    }
+}
+
 /// # Safety
-/// The contract of [`Micro::tile`] with `PIXELS` pixels; AVX-512 VNNI is available.
+/// The contract of [`Micro::tile`] with k-groups of 4 bytes; AVX-512 VNNI is available.
+#[inline]
+unsafe fn by_pixels<A: Copy, W>(tile: &Tile<A, W>, pixels: usize)
+where
+    for<'a> Tile<'a, A, W>: Product,
+{
+    // SAFETY: the caller's promise.
+    unsafe {
+        match pixels {
+            1 => multiply::<1, A, W>(tile),
+            2 => multiply::<2, A, W>(tile),
+            3 => multiply::<3, A, W>(tile),
+            4 => multiply::<4, A, W>(tile),
+            5 => multiply::<5, A, W>(tile),
+            6 => multiply::<6, A, W>(tile),
+            7 => multiply::<7, A, W>(tile),
+            8 => multiply::<8, A, W>(tile),
+            9 => multiply::<9, A, W>(tile),
+            10 => multiply::<10, A, W>(tile),
+            11 => multiply::<11, A, W>(tile),
+            12 => multiply::<12, A, W>(tile),
+            13 => multiply::<13, A, W>(tile),
+            _ => multiply::<14, A, W>(tile),
+        }
+    }
+}
+
+/// # Safety
+/// The contract of [`Micro::tile`] with `PIXELS` pixels and k-groups of 4 bytes; AVX-512 VNNI is available.
 #[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn multiply<const PIXELS: usize>(tile: &Tile<u8, i8>) {
+unsafe fn multiply<const PIXELS: usize, A: Copy, W>(tile: &Tile<A, W>)
+where
+    for<'a> Tile<'a, A, W>: Product,
+{
     let mut acc = [[_mm512_setzero_si512(); VECTORS]; PIXELS];
-    let mut weights = tile.weights;
-    let stride = tile.pixel_stride;
+    let mut weights = tile.weights.cast::<u8>();
+    let stride = tile.pixel_stride * size_of::<A>();
     for &run in tile.runs {
         // SAFETY: the runs lie in the input.
-        let mut input = unsafe { tile.input.add(run) };
+        let mut input = unsafe { tile.input.add(run).cast::<u8>() };
         for _ in 0..tile.groups {
             // SAFETY: 2 vectors of weights and 4 bytes of each pixel belong to this k-group.
             unsafe {
@@ -67,7 +128,7 @@ unsafe fn multiply<const PIXELS: usize>(tile: &Tile<u8, i8>) {
                 for (pixel, acc) in acc.iter_mut().enumerate() {
                     let a = _mm512_set1_epi32(input.add(pixel * stride).cast::<i32>().read_unaligned());
                     for v in 0..VECTORS {
-                        acc[v] = _mm512_dpbusd_epi32(acc[v], a, w[v]);
+                        acc[v] = <Tile<A, W> as Product>::product(acc[v], a, w[v]);
                     }
                 }
                 weights = weights.add(64 * VECTORS);
@@ -82,6 +143,104 @@ unsafe fn multiply<const PIXELS: usize>(tile: &Tile<u8, i8>) {
         }
     }
 }
+
+/// 32 lanes of 16 bits.
+#[derive(Clone, Copy)]
+struct Lanes16(__m512i);
+
+// SAFETY: each method is one instruction on 32 lanes.
+unsafe impl Narrow for Lanes16 {
+    const LEN: usize = 32;
+
+    #[inline(always)]
+    unsafe fn from_u8(from: *const u8) -> Self {
+        // SAFETY: the contract of `Narrow`.
+        Self(unsafe { _mm512_cvtepu8_epi16(_mm256_loadu_si256(from.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn from_i8(from: *const i8) -> Self {
+        // SAFETY: the contract of `Narrow`.
+        Self(unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(from.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut i16) {
+        // SAFETY: the contract of `Narrow`.
+        unsafe { _mm512_storeu_si512(to.cast(), self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the contract of `Narrow`.
+        Self(unsafe { _mm512_add_epi16(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the contract of `Narrow`.
+        Self(unsafe { _mm512_sub_epi16(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn shl<const N: u32>(self) -> Self {
+        // SAFETY: the contract of `Narrow`.
+        Self(unsafe { _mm512_slli_epi16::<N>(self.0) })
+    }
+}
+
+/// 16 lanes of 32 bits.
+#[derive(Clone, Copy)]
+struct Lanes32(__m512i);
+
+// SAFETY: each method is one or two instructions on 16 lanes.
+unsafe impl Wide for Lanes32 {
+    const LEN: usize = 16;
+
+    #[inline(always)]
+    unsafe fn load(from: *const i32) -> Self {
+        // SAFETY: the contract of `Wide`.
+        Self(unsafe { _mm512_load_si512(from.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut i32) {
+        // SAFETY: the contract of `Wide`.
+        unsafe { _mm512_store_si512(to.cast(), self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the contract of `Wide`.
+        Self(unsafe { _mm512_add_epi32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the contract of `Wide`.
+        Self(unsafe { _mm512_sub_epi32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn shl<const N: u32>(self) -> Self {
+        // SAFETY: the contract of `Wide`.
+        Self(unsafe { _mm512_slli_epi32::<N>(self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul_shr6(self, factor: i32) -> Self {
+        // SAFETY: the contract of `Wide`.
+        Self(unsafe { _mm512_srai_epi32::<6>(_mm512_mullo_epi32(self.0, _mm512_set1_epi32(factor))) })
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // SAFETY: the contract of `Wide`.
+        Self(unsafe { _mm512_max_epi32(self.0, other.0) })
+    }
+}
+
+winograd::transforms!(VnniWide, Lanes16, Lanes32, 16 * VECTORS, 2, "avx512f,avx512bw");
 
 /// # Safety
 /// As [`requantize::pixels`]; AVX-512 is available.

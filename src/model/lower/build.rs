@@ -155,6 +155,7 @@ impl Builder<'_> {
             }
             Layer::Dequantize(affine) => (Step::Dequantize { input, affine: *affine }, true),
             Layer::Average(affine) => (Step::Average { input, affine: *affine }, true),
+            Layer::Add if inputs[0] == inputs[1] => return Err(refusal("a value is added to itself")),
             Layer::Add => (Step::Add { operands: [self.operand(inputs[0]), self.operand(inputs[1])] }, true),
             Layer::Linear { weights, bias } => {
                 (Step::Linear { input, weights: weights.clone(), bias: bias.clone() }, true)
@@ -181,7 +182,9 @@ impl Builder<'_> {
     /// Quantising a sum adds straight to codes; whether anybody needs the float sum too, [`Builder::finish`] finds out.
     fn quantize(&self, input: Value, affine: Affine) -> Step {
         match self.maker(input) {
-            Some(Step::Add { operands }) => Step::AddCodes { operands: *operands, affine },
+            Some(Step::Add { operands: [a, b] }) if a.value() != b.value() => {
+                Step::AddCodes { operands: [*a, *b], affine }
+            }
             _ => Step::Quantize { input, affine },
         }
     }
@@ -196,11 +199,13 @@ impl Builder<'_> {
             Some(weights) => (weights, input),
             None => {
                 // w = a + b with both in i8, against every channel twice
+                let parts =
+                    halves(&weights).ok_or("its weights less their zero point do not fit into two 8-bit parts")?;
                 let [height, width, _] = self.values[input].shape;
                 let step = Step::Twice { input };
                 let input = self.push(&format!("{name}.twice"), step, [height, width, stored * 2], false);
                 spec.in_channels *= 2;
-                (halves(&weights), input)
+                (parts, input)
             }
         };
         let (each, wanted) = (spec.in_channels / spec.groups.max(1), self.values[input].shape[2]);
@@ -238,7 +243,7 @@ impl Builder<'_> {
         };
         let exports = outputs.iter().map(export).collect();
         let pool = Arc::clone(&self.options.pool);
-        let program = Program { layers: self.layers, values, exports, arena, kernel: self.options.kernel, pool };
+        let program = Program { layers: self.layers, values, exports, arena, pool };
         Built { program, inputs: self.inputs, outputs, image: self.image }
     }
 
@@ -317,11 +322,11 @@ fn narrow(weights: &[i16]) -> Option<Vec<i8>> {
     weights.iter().map(|w| i8::try_from(*w).ok()).collect()
 }
 
-/// Each weight as two that add up to it.
-fn halves(weights: &[i16]) -> Vec<i8> {
+/// Each weight as two that add up to it: from -256 to 254, all but the one difference 255 - 0 of two bytes.
+fn halves(weights: &[i16]) -> Option<Vec<i8>> {
     let split = |w: &i16| {
         let a = (*w).clamp(-128, 127);
-        [a as i8, (*w - a).clamp(-128, 127) as i8]
+        [i8::try_from(a).ok(), i8::try_from(*w - a).ok()]
     };
     weights.iter().flat_map(split).collect()
 }
@@ -334,4 +339,25 @@ fn pad_channels(weights: &[i8], each: usize, wanted: usize) -> Vec<i8> {
         wide
     };
     weights.chunks(each.max(1)).flat_map(widen).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_beyond_eight_bits_are_two_that_add_up() {
+        for weight in -255i16..=254 {
+            let [a, b] = halves(&[weight]).unwrap()[..] else { panic!("not two") };
+            assert_eq!(i16::from(a) + i16::from(b), weight);
+        }
+        assert_eq!(halves(&[255]), None);
+        assert_eq!(narrow(&[-128, 127]), Some(vec![-128, 127]));
+        assert_eq!(narrow(&[0, 128]), None);
+    }
+
+    #[test]
+    fn a_fourth_channel_gets_weights_of_zero() {
+        assert_eq!(pad_channels(&[1, 2, 3, 4, 5, 6], 3, 4), [1, 2, 3, 0, 4, 5, 6, 0]);
+    }
 }

@@ -7,10 +7,11 @@ mod arena;
 mod op;
 mod step;
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::kernels::{Kernel, Pool, Scratch};
-use std::sync::Arc;
+use crate::kernels::{Pool, Scratch};
 
 pub(super) use arena::{Arena, Lifetime, Slot, place};
 pub(super) use op::{Run, RunState};
@@ -69,7 +70,6 @@ pub(super) struct Export {
 }
 
 /// Steps in order, over values in an arena. Immutable: what changes while running is the [`Workspace`].
-#[derive(Debug)]
 pub(super) struct Program {
     /// The steps.
     pub(super) layers: Vec<Layer>,
@@ -79,8 +79,6 @@ pub(super) struct Program {
     pub(super) exports: Vec<Export>,
     /// The arena's size: bytes and floats.
     pub(super) arena: [usize; 2],
-    /// Which kernels run the layers.
-    pub(super) kernel: Kernel,
     /// The threads.
     pub(super) pool: Arc<Pool>,
 }
@@ -100,6 +98,12 @@ pub(super) enum Watch<'a> {
     Times(&'a mut Vec<Duration>),
     /// Each 8-bit value: layer, height, width, channels, bytes.
     Codes(&'a mut Vec<(String, [usize; 3], Vec<u8>)>),
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.layers.iter().map(|l| &l.name)).finish()
+    }
 }
 
 impl Program {
