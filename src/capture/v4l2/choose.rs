@@ -25,6 +25,13 @@ pub(super) fn format_of(code: [u8; 4]) -> Option<PixelFormat> {
     FORMATS.into_iter().find(|(_, known)| *known == code).map(|(format, _)| format)
 }
 
+/// A four-character code as `v4l2-ctl` prints it: the topmost bit marks the big-endian variant.
+pub(super) fn name_of(code: [u8; 4]) -> String {
+    let [a, b, c, d] = code;
+    let name: String = [a, b, c, d & 0x7f].map(char::from).into_iter().filter(|c| c.is_ascii_graphic()).collect();
+    if d & 0x80 == 0 { name } else { name + "-BE" }
+}
+
 /// A format that the camera has, at its size nearest to the one wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Offer {
@@ -143,6 +150,13 @@ mod tests {
         assert_eq!(nearest(&range, [9999, 1]), [1920, 32]);
         assert_eq!(nearest(&[Sizes::Range([2, 2], [9, 9], [0, 0])], [5, 5]), [5, 5]);
         assert_eq!(nearest(&[], [5, 5]), [5, 5]);
+    }
+
+    #[test]
+    fn codes_are_printed_as_v4l2_ctl_does() {
+        for (code, expected) in [(b"YUYV", "YUYV"), (b"Y10 ", "Y10"), (b"Y16\xa0", "Y16-BE"), (b"\0\n\xff\0", "")] {
+            assert_eq!(name_of(*code), expected);
+        }
     }
 
     #[test]

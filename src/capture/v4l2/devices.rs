@@ -10,7 +10,7 @@ use v4l::v4l_sys::{V4L2_CAP_STREAMING, V4L2_CAP_VIDEO_CAPTURE, V4L2_CAP_VIDEO_CA
 use v4l::video::Capture;
 
 use super::abi::Node;
-use super::choose::Sizes;
+use super::choose::{Sizes, name_of};
 use crate::capture::CaptureError;
 
 /// One capture device, for `spotter doctor`.
@@ -33,7 +33,7 @@ pub struct DeviceInfo {
 /// One format of a device.
 #[derive(Clone, Debug, Serialize)]
 pub struct FormatInfo {
-    /// Four-character code.
+    /// Four-character code, as `v4l2-ctl` prints it.
     pub fourcc: String,
     /// Width and height in pixels; of a range its two ends.
     pub sizes: Vec<[u32; 2]>,
@@ -115,7 +115,7 @@ fn describe(node: &Node, card: String) -> DeviceInfo {
     let formats = node.formats().unwrap_or_default().into_iter().map(|code| {
         let sizes: Vec<_> = sizes(node, code).into_iter().flat_map(ends).collect();
         let rates = sizes.iter().map(|&size| fastest(node, code, size)).collect();
-        FormatInfo { fourcc: String::from_utf8_lossy(&code).into_owned(), sizes, rates }
+        FormatInfo { fourcc: name_of(code), sizes, rates }
     });
     DeviceInfo { path: node.path.clone(), card, driver, bus, links: links(&node.path), formats: formats.collect() }
 }

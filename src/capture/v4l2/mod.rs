@@ -167,13 +167,14 @@ fn set_format(
         })
         .collect();
     let Some(best) = choose::best(&offers, size, plan.fps) else {
-        let offered = names(&codes);
-        let problem = wanted.map_or_else(
-            || format!("offers no format that Spotter reads, only {offered}"),
-            |wanted| {
+        let readable: Vec<_> = codes.iter().copied().filter(|&code| choose::format_of(code).is_some()).collect();
+        let problem = match wanted {
+            Some(wanted) if !readable.is_empty() => {
+                let offered = names(&readable);
                 format!("does not offer {wanted:?}; it offers {offered}: set format to one of them, or leave it out")
-            },
-        );
+            }
+            _ => format!("offers no format that Spotter reads, only {}", names(&codes)),
+        };
         return Err(unusable(&node.path, problem));
     };
     let got = node.set_format(best.code, best.size).map_err(|e| failure(&node.path, "VIDIOC_S_FMT", e))?;
@@ -191,7 +192,7 @@ fn set_format(
 }
 
 fn names(codes: &[[u8; 4]]) -> String {
-    let names: Vec<_> = codes.iter().map(|code| String::from_utf8_lossy(code).trim_end().to_owned()).collect();
+    let names: Vec<_> = codes.iter().map(|&code| choose::name_of(code)).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
