@@ -88,7 +88,7 @@ fn noise(len: usize, seed: u64, shift: u32) -> impl Iterator<Item = i8> {
     (0..len).map(move |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let sum: i32 = (state >> 32).to_le_bytes()[..4].iter().map(|&b| i32::from(b) - 128).sum();
-        (sum / 4 >> shift) as i8
+        ((sum / 4) >> shift) as i8
     })
 }
 

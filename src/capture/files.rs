@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CaptureError, Frame, Next, PixelFormat, Source, decode};
+use super::decode::{self, DecodeError};
+use super::{CaptureError, Frame, Next, PixelFormat, Source};
 use crate::clock::Monotonic;
 use crate::telemetry::CameraCounters;
 
@@ -14,14 +15,17 @@ const MAX_PHOTOS: usize = 1_000_000;
 
 /// A list of photos, played at a rate.
 pub(super) struct Files {
+    path: PathBuf,
     photos: Vec<Arc<Path>>,
     next: usize,
     repeat: bool,
     interval: Duration,
     due: Monotonic,
     sequence: u64,
+    /// Photos since the last one that could be read.
+    unreadable: usize,
+    complained: HashSet<Arc<Path>>,
     counters: Arc<CameraCounters>,
-    complained: HashSet<usize>,
 }
 
 impl Files {
@@ -32,42 +36,32 @@ impl Files {
         fps: Option<f64>,
         counters: Arc<CameraCounters>,
     ) -> Result<Self, CaptureError> {
-        let photos = list(path)?;
-        if photos.is_empty() {
-            return Err(CaptureError::NoPhotos { path: path.to_owned() });
-        }
         let interval = fps.map_or(Duration::ZERO, |fps| Duration::from_secs_f64(1.0 / fps.clamp(1e-6, 1e6)));
-        let complained = HashSet::new();
-        Ok(Self { photos, next: 0, repeat, interval, due: Monotonic::now(), sequence: 0, counters, complained })
+        Ok(Self {
+            path: path.to_owned(),
+            photos: list(path)?,
+            next: 0,
+            repeat,
+            interval,
+            due: Monotonic::now(),
+            sequence: 0,
+            unreadable: 0,
+            complained: HashSet::new(),
+            counters,
+        })
     }
 
-    /// The next photo that can be read; `None` at the end.
-    fn read_next(&mut self) -> Option<Frame> {
-        let mut failed_in_a_row = 0;
-        while failed_in_a_row < self.photos.len() {
-            if self.next == self.photos.len() {
-                if !self.repeat {
-                    return None;
-                }
-                self.next = 0;
+    /// The next photo's path; `None` at the end. Another round takes the photos that are there by then.
+    fn next_photo(&mut self) -> Result<Option<Arc<Path>>, CaptureError> {
+        if self.next == self.photos.len() && self.repeat {
+            if self.unreadable >= self.photos.len() {
+                return Err(CaptureError::Unreadable { path: self.path.clone(), count: self.photos.len() });
             }
-            let index = self.next;
-            self.next += 1;
-            match read(&self.photos[index], self.sequence) {
-                Ok(frame) => {
-                    self.sequence += 1;
-                    return Some(frame);
-                }
-                Err(error) => {
-                    self.counters.dropped_corrupt.increment();
-                    failed_in_a_row += 1;
-                    if self.complained.insert(index) {
-                        log::warn!("{error}");
-                    }
-                }
-            }
+            (self.photos, self.next) = (list(&self.path)?, 0);
         }
-        None
+        let photo = self.photos.get(self.next).cloned();
+        self.next += usize::from(photo.is_some());
+        Ok(photo)
     }
 }
 
@@ -78,37 +72,50 @@ impl Source for Files {
         if wait > timeout {
             return Ok(Next::Idle);
         }
-        let Some(frame) = self.read_next() else { return Ok(Next::End) };
-        self.due = self.due.max(Monotonic::now() - self.interval) + self.interval;
-        self.counters.captured.increment();
-        Ok(Next::Frame(frame))
+        let Some(photo) = self.next_photo()? else { return Ok(Next::End) };
+        match read(&photo, self.sequence) {
+            Ok(frame) => {
+                self.due = self.due.max(Monotonic::now() - self.interval) + self.interval;
+                self.sequence += 1;
+                self.unreadable = 0;
+                self.counters.captured.increment();
+                Ok(Next::Frame(frame))
+            }
+            Err(error) => {
+                self.counters.dropped_corrupt.increment();
+                self.unreadable += 1;
+                if self.complained.insert(photo) {
+                    log::warn!("{error}");
+                }
+                // The caller looks at its stop flag between any two of a thousand bad files.
+                Ok(Next::Idle)
+            }
+        }
     }
 
     fn describe(&self) -> String {
-        format!("{} photos", self.photos.len())
+        format!("{} photos of {}", self.photos.len(), self.path.display())
     }
 }
 
-fn read(path: &Arc<Path>, sequence: u64) -> Result<Frame, decode::DecodeError> {
+/// Reads a photo: a JPEG that is whole stays one, a PNG is decoded.
+fn read(path: &Arc<Path>, sequence: u64) -> Result<Frame, DecodeError> {
     let captured = Monotonic::now();
-    let frame = |format, width, height, stride, data| Frame {
-        format,
-        width,
-        height,
-        stride,
-        data,
-        captured,
-        sequence,
-        origin: Some(path.clone()),
+    let frame = |format, [width, height]: [u32; 2], stride, data| {
+        let origin = Some(path.clone());
+        Frame { format, width, height, stride, data, captured, sequence, origin }
     };
     let bytes = decode::read_limited(path)?;
+    let named = |error: DecodeError| DecodeError::File { path: path.to_path_buf(), problem: error.to_string() };
     if bytes.starts_with(&[0xFF, 0xD8]) {
-        return Ok(frame(PixelFormat::Jpeg, 0, 0, 0, bytes));
+        let size = decode::check_jpeg(&bytes).map_err(named)?;
+        return Ok(frame(PixelFormat::Jpeg, size, 0, bytes));
     }
-    let rgb = decode::decode_file(path)?;
-    Ok(frame(PixelFormat::Rgb24, rgb.width, rgb.height, rgb.width as usize * 3, rgb.data))
+    let rgb = decode::decode_bytes(&bytes).map_err(named)?;
+    Ok(frame(PixelFormat::Rgb24, [rgb.width, rgb.height], rgb.width as usize * 3, rgb.data))
 }
 
+/// The photos of a file, folder or glob, in the order of their paths; at least one.
 fn list(path: &Path) -> Result<Vec<Arc<Path>>, CaptureError> {
     let mut photos: Vec<PathBuf> = if path.is_dir() {
         let mut found = Vec::new();
@@ -122,6 +129,9 @@ fn list(path: &Path) -> Result<Vec<Arc<Path>>, CaptureError> {
         let matches = glob::glob(&pattern).map_err(|e| bad(e.to_string()))?;
         matches.filter_map(Result::ok).filter(|p| is_photo(p)).take(MAX_PHOTOS).collect()
     };
+    if photos.is_empty() {
+        return Err(CaptureError::NoPhotos { path: path.to_owned() });
+    }
     photos.sort();
     Ok(photos.into_iter().map(Arc::from).collect())
 }
@@ -185,6 +195,44 @@ mod tests {
         let pattern = folder.path().join("*/*.png");
         let mut source = Files::open(&pattern, true, Some(1000.0), counters).unwrap();
         assert_eq!(names(&mut source, 3), ["2.png", "2.png", "2.png"]);
+    }
+
+    #[test]
+    fn a_photo_that_is_cut_off_is_passed_over_and_another_round_takes_what_is_there_by_then() {
+        let (folder, counters) = (folder(), Arc::new(CameraCounters::default()));
+        let whole = std::fs::read(folder.path().join("a/1.JPG")).unwrap();
+        std::fs::write(folder.path().join("a/2.jpg"), &whole[..whole.len() - 1]).unwrap();
+        let mut source = Files::open(folder.path(), true, None, counters.clone()).unwrap();
+        assert_eq!(names(&mut source, 2), ["1.JPG", "2.png"]);
+        std::fs::remove_file(folder.path().join("a/1.JPG")).unwrap();
+        std::fs::write(folder.path().join("b/3.jpg"), whole).unwrap();
+        assert_eq!(names(&mut source, 3), ["2.png", "3.jpg", "2.png"]);
+        // Text and the broken one, three times; each is complained of once.
+        assert_eq!((counters.dropped_corrupt.get(), source.complained.len()), (6, 2));
+    }
+
+    #[test]
+    fn a_folder_of_nothing_readable_ends_once_and_fails_when_it_repeats() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["1.jpg", "2.png"] {
+            std::fs::write(folder.path().join(name), "no photo").unwrap();
+        }
+        let mut once = Files::open(folder.path(), false, None, Arc::default()).unwrap();
+        assert!(names(&mut once, 1).is_empty());
+        let mut repeated = Files::open(folder.path(), true, None, Arc::default()).unwrap();
+        let error = (0..9).find_map(|_| repeated.next_frame(Duration::ZERO).err()).unwrap().to_string();
+        assert!(error.contains("none of the 2 photos") && error.contains(&*folder.path().to_string_lossy()), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_file_or_enormous_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let huge = folder.path().join("huge.jpg");
+        std::fs::File::create(&huge).unwrap().set_len((64 << 20) + 1).unwrap();
+        for (path, expected) in [(&*huge, "64 MiB"), (Path::new("/dev/zero"), "no file"), (folder.path(), "no file")] {
+            let error = decode::read_limited(path).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(&*path.to_string_lossy()), "{error}");
+        }
     }
 
     #[test]

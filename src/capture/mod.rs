@@ -3,6 +3,7 @@
 pub mod decode;
 mod files;
 pub mod frame;
+mod jpeg;
 mod process;
 pub mod slot;
 pub mod supervise;
@@ -40,6 +41,10 @@ pub trait Source: Send {
     fn describe(&self) -> String;
 }
 
+/// Frames a second of photos that are played as a camera, where none are configured: without a rate, most would be read
+/// only to be replaced.
+const LIVE_FILES_RATE: f64 = 10.0;
+
 /// Opens the source of a camera.
 ///
 /// # Errors
@@ -51,7 +56,10 @@ pub fn open(plan: &CameraPlan, counters: &Arc<CameraCounters>) -> Result<Box<dyn
         SourcePlan::Process { command, format } => {
             Box::new(process::Process::spawn(command, *format, plan.size, counters)?)
         }
-        SourcePlan::Files { path, repeat, .. } => Box::new(files::Files::open(path, *repeat, plan.fps, counters)?),
+        SourcePlan::Files { path, repeat, live } => {
+            let fps = plan.fps.or(live.then_some(LIVE_FILES_RATE));
+            Box::new(files::Files::open(path, *repeat, fps, counters)?)
+        }
     })
 }
 
@@ -75,7 +83,7 @@ pub enum CaptureError {
         problem: String,
     },
     /// A call on the device failed.
-    #[error("{device}: {call}: {source}")]
+    #[error("{device}: {call}: {source}{}", remedy(source))]
     Device {
         /// The device node.
         device: String,
@@ -122,12 +130,30 @@ pub enum CaptureError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Photos are found, and no photo in them.
+    #[error("none of the {count} photos of {path} can be read; the log names each once")]
+    Unreadable {
+        /// The file, folder or glob in the configuration.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+    },
     /// No photo is found.
     #[error("no photo (.jpg, .jpeg, .png) at {path}")]
     NoPhotos {
         /// The file, folder or glob in the configuration.
         path: PathBuf,
     },
+}
+
+/// What to try after the kernel's answer.
+fn remedy(answer: &std::io::Error) -> &'static str {
+    match answer.raw_os_error() {
+        Some(libc::EBUSY) => "; another program uses the camera: `fuser -v` on the device names it",
+        Some(libc::EACCES | libc::EPERM) => "; the user must be in the group \"video\"",
+        Some(libc::ENOSPC) => "; the USB bus has no bandwidth left: a smaller size, MJPG, or another port",
+        _ => "",
+    }
 }
 
 fn list(names: &[String]) -> String {

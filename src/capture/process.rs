@@ -1,34 +1,46 @@
 //! A child process that writes frames to its stdout: `rpicam-vid`, `gst-launch-1.0`, `ffmpeg`.
+//!
+//! Raw frames are read without padding between rows: `rpicam-vid --codec yuv420` pads them unless the width is a multiple
+//! of 64.
 
-use std::io::{self, BufRead, BufReader, Read};
+mod split;
+mod stderr;
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use super::decode::{frame_bytes, least_stride};
 use super::{CaptureError, Frame, Next, PixelFormat, Source};
 use crate::clock::Monotonic;
 use crate::telemetry::CameraCounters;
+use split::Splitter;
+use stderr::StderrLog;
 
-/// No JPEG frame is larger.
-const MAX_JPEG: usize = 32 << 20;
-/// Lines of the child's stderr that reach the log in a second.
-const LOG_LINES: u32 = 10;
-/// How long the child may take to end by itself.
-const GRACE: Duration = Duration::from_millis(500);
+/// How long the child and its children may take to end by themselves: `nvarguscamerasrc` leaves the camera unusable if it
+/// is killed at once.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long a child that has closed its output may take to end, so that its exit status can be told.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+/// Read at once; a pipe holds 64 KiB.
+const CHUNK: usize = 1 << 16;
 
 /// A running child.
 pub(super) struct Process {
     name: String,
     child: Child,
     stdout: ChildStdout,
+    /// `None` once it is closed.
+    stderr: Option<ChildStderr>,
+    log: StderrLog,
     splitter: Splitter,
-    format: PixelFormat,
-    size: [u32; 2],
+    chunk: Vec<u8>,
     sequence: u64,
     counters: Arc<CameraCounters>,
 }
@@ -42,9 +54,11 @@ impl Process {
         counters: Arc<CameraCounters>,
     ) -> Result<Self, CaptureError> {
         let name = command.first().cloned().unwrap_or_default();
+        let splitter = Splitter::new(format, size)
+            .map_err(|problem| CaptureError::Child { command: name.clone(), problem: problem.to_string() })?;
         let failed = |source| CaptureError::Spawn { command: name.clone(), source };
         let mut child = Command::new(&name)
-            .args(&command[1.min(command.len())..])
+            .args(command.iter().skip(1))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -54,272 +68,186 @@ impl Process {
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(failed(io::Error::other("no pipe to it")));
         };
-        let prefix = name.clone();
-        std::thread::Builder::new().name("stderr".into()).spawn(move || log_lines(&prefix, stderr)).map_err(failed)?;
-        let size = size.unwrap_or_default();
-        let splitter = match format {
-            PixelFormat::Jpeg => Splitter::Jpeg(JpegSplitter::default()),
-            _ => {
-                let stride = least_stride(format, size[0] as usize);
-                Splitter::Raw { length: frame_bytes(format, stride, size[1] as usize).max(1), buffer: Vec::new() }
-            }
+        let (log, chunk) = (StderrLog::default(), vec![0; CHUNK]);
+        let process = Self {
+            name: name.clone(),
+            child,
+            stdout,
+            stderr: Some(stderr),
+            log,
+            splitter,
+            chunk,
+            sequence: 0,
+            counters,
         };
-        Ok(Self { name, child, stdout, splitter, format, size, sequence: 0, counters })
+        set_nonblocking(&process.stdout).map_err(failed)?;
+        process.stderr.as_ref().map_or(Ok(()), set_nonblocking).map_err(failed)?;
+        Ok(process)
+    }
+
+    /// The next frame of what has been read.
+    fn next_whole(&mut self) -> Option<Frame> {
+        let next = self.splitter.next();
+        self.counters.dropped_corrupt.add(self.splitter.take_dropped());
+        let split::Picture { data, size: [width, height], begun } = next?;
+        let (format, stride, sequence) = (self.splitter.format(), self.splitter.stride(), self.sequence);
+        self.sequence += 1;
+        self.counters.captured.increment();
+        Some(Frame { format, width, height, stride, data, captured: begun, sequence, origin: None })
+    }
+
+    /// Waits until the child has written something, to either of its outputs.
+    fn wait(&self, timeout: Duration) -> Result<(bool, bool), CaptureError> {
+        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+        let mut outputs = vec![PollFd::new(&self.stdout, PollFlags::IN)];
+        outputs.extend(self.stderr.as_ref().map(|stderr| PollFd::new(stderr, PollFlags::IN)));
+        match poll(&mut outputs, Some(&timeout)) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok((false, false)),
+            Err(errno) => return Err(self.failure(format!("cannot be waited for: {errno}"))),
+        }
+        let ready = |output: Option<&PollFd<'_>>| output.is_some_and(|o| !o.revents().is_empty());
+        Ok((ready(outputs.first()), ready(outputs.get(1))))
+    }
+
+    /// Reads what the child has written to its stdout.
+    fn read(&mut self) -> Result<(), CaptureError> {
+        match read_some(&mut self.stdout, &mut self.chunk) {
+            Ok(Some(0)) => Err(self.ended()),
+            Ok(Some(length)) => {
+                self.splitter.push(&self.chunk[..length], Monotonic::now());
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(self.failure(format!("cannot be read: {error}"))),
+        }
+    }
+
+    /// Reads what the child complains of into our log; one chunk, so that a flood of it does not keep frames waiting.
+    fn read_complaints(&mut self) {
+        let Some(stderr) = &mut self.stderr else { return };
+        match read_some(stderr, &mut self.chunk) {
+            Ok(Some(0)) | Err(_) => self.stderr = None,
+            Ok(Some(length)) => self.log.push(&self.chunk[..length], Instant::now(), &mut say(&self.name)),
+            Ok(None) => {}
+        }
+    }
+
+    fn failure(&self, problem: String) -> CaptureError {
+        CaptureError::Child { command: self.name.clone(), problem }
     }
 
     /// Why the stream has ended.
     fn ended(&mut self) -> CaptureError {
-        let problem = match self.child.try_wait() {
-            Ok(Some(status)) => format!("ended: {status}"),
-            _ => "closed its output".to_owned(),
-        };
-        CaptureError::Child { command: self.name.clone(), problem }
+        // What it says at its end is what explains it, however much it said before.
+        self.read_complaints();
+        let deadline = Instant::now() + LAST_WORDS;
+        loop {
+            if let Some(how) = self.exit() {
+                return self.failure(how);
+            }
+            if Instant::now() >= deadline {
+                return self.failure("closed its output and still runs".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
-    fn frame(&mut self, data: Vec<u8>) -> Frame {
-        let (format, [width, height]) = (self.format, self.size);
-        let stride = least_stride(format, width as usize);
-        let sequence = self.sequence;
-        self.sequence += 1;
-        self.counters.captured.increment();
-        Frame { format, width, height, stride, data, captured: Monotonic::now(), sequence, origin: None }
+    /// How the child has ended. It stays a zombie, so that its number, which is its group's, is given to nobody else.
+    fn exit(&self) -> Option<String> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(self.group()?), options).ok()??;
+        Some(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => format!("ended with exit status {code}"),
+            (None, Some(signal)) => format!("was ended by signal {signal}"),
+            (None, None) => "ended".to_owned(),
+        })
+    }
+
+    /// The child's process group, which has its number.
+    fn group(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.child.id()).ok()?)
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.group() {
+            // The only failure is that nobody is left.
+            let _ = kill_process_group(group, signal);
+        }
     }
 }
 
 impl Source for Process {
     fn next_frame(&mut self, timeout: Duration) -> Result<Next, CaptureError> {
         let deadline = Instant::now() + timeout;
-        let mut chunk = vec![0; 1 << 16];
         loop {
-            if let Some(data) = self.splitter.next() {
-                return Ok(Next::Frame(self.frame(data)));
+            if let Some(frame) = self.next_whole() {
+                return Ok(Next::Frame(frame));
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-            let ready = poll(&mut [PollFd::new(&self.stdout, PollFlags::IN)], Some(&left));
-            match ready {
-                Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(Next::Idle),
-                Ok(_) => {}
-                Err(errno) => {
-                    let problem = format!("cannot be read: {errno}");
-                    return Err(CaptureError::Child { command: self.name.clone(), problem });
-                }
+            let (output, complaint) = self.wait(left)?;
+            if complaint {
+                self.read_complaints();
             }
-            match self.stdout.read(&mut chunk) {
-                Ok(0) => return Err(self.ended()),
-                Ok(length) => {
-                    if self.splitter.push(&chunk[..length]) {
-                        self.counters.dropped_corrupt.increment();
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(self.ended()),
+            if output {
+                self.read()?;
+            } else if let Some(how) = self.exit().filter(|_| !complaint) {
+                // A child of the child holds the pipe and does not write to it.
+                return Err(self.failure(how));
+            }
+            // Also while it writes and writes and no frame comes of it.
+            if Instant::now() >= deadline {
+                return Ok(self.next_whole().map_or(Next::Idle, Next::Frame));
             }
         }
     }
 
     fn describe(&self) -> String {
-        format!("\"{}\" (process {}), {:?}", self.name, self.child.id(), self.format)
+        format!("\"{}\" (process {}), {:?}", self.name, self.child.id(), self.splitter.format())
     }
 }
 
 impl Drop for Process {
     /// Ends the child's whole process group: politely, then not.
     fn drop(&mut self) {
-        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let signal = |signal| group.map(|group| kill_process_group(group, signal));
-        signal(Signal::TERM);
+        self.signal(Signal::TERM);
         let deadline = Instant::now() + GRACE;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
+        let mut closed = false;
+        // Its output is closed when all of the group are gone that could have written to it. Until then it is read, since
+        // a child that cannot write does not end.
+        while !(closed && self.exit().is_some()) && Instant::now() < deadline {
+            match read_some(&mut self.stdout, &mut self.chunk) {
+                Ok(Some(0)) | Err(_) => closed = true,
+                Ok(Some(_)) => continue,
+                Ok(None) => {}
+            }
+            self.read_complaints();
+            std::thread::sleep(Duration::from_millis(5));
         }
         // Also after the child has ended: its own children may not have.
-        signal(Signal::KILL);
+        self.signal(Signal::KILL);
+        self.log.flush(&mut say(&self.name));
         let _ = self.child.wait();
     }
 }
 
-/// The child's complaints to our log, at most [`LOG_LINES`] a second.
-fn log_lines(name: &str, stderr: ChildStderr) {
-    let (mut second, mut lines, mut suppressed) = (Instant::now(), 0, 0u64);
-    for line in BufReader::new(stderr.take(u64::MAX)).split(b'\n').map_while(Result::ok) {
-        if second.elapsed() >= Duration::from_secs(1) {
-            if suppressed > 0 {
-                log::warn!("{name}: {suppressed} more lines");
-            }
-            (second, lines, suppressed) = (Instant::now(), 0, 0);
-        }
-        if lines < LOG_LINES {
-            let line = String::from_utf8_lossy(&line[..line.len().min(500)]);
-            log::info!("{name}: {}", line.trim_end());
-            lines += 1;
-        } else {
-            suppressed += 1;
-        }
-    }
+fn say(name: &str) -> impl FnMut(&str) {
+    move |line| log::info!("{name}: {line}")
 }
 
-/// Cuts a byte stream into frames.
-enum Splitter {
-    Raw { length: usize, buffer: Vec<u8> },
-    Jpeg(JpegSplitter),
+fn set_nonblocking(output: impl AsFd) -> io::Result<()> {
+    let flags = fcntl_getfl(&output)?;
+    Ok(fcntl_setfl(&output, flags | OFlags::NONBLOCK)?)
 }
 
-impl Splitter {
-    /// Adds bytes. True if some had to be thrown away.
-    fn push(&mut self, bytes: &[u8]) -> bool {
-        match self {
-            Self::Raw { buffer, .. } => {
-                buffer.extend_from_slice(bytes);
-                false
-            }
-            Self::Jpeg(jpeg) => jpeg.push(bytes),
-        }
-    }
-
-    fn next(&mut self) -> Option<Vec<u8>> {
-        match self {
-            Self::Raw { length, buffer } => (buffer.len() >= *length).then(|| buffer.drain(..*length).collect()),
-            Self::Jpeg(jpeg) => jpeg.next(),
-        }
-    }
-}
-
-/// Cuts a stream of JPEGs at their markers, so that a thumbnail inside of a segment does not end the frame.
-#[derive(Default)]
-struct JpegSplitter {
-    buffer: Vec<u8>,
-    /// How far the first picture of the buffer is walked; 0: its start is not found yet.
-    at: usize,
-    /// The walk is in entropy-coded data, where only markers count.
-    in_scan: bool,
-}
-
-impl JpegSplitter {
-    fn push(&mut self, bytes: &[u8]) -> bool {
-        let overflow = self.buffer.len() > MAX_JPEG;
-        if overflow {
-            self.restart(self.buffer.len());
-        }
-        self.buffer.extend_from_slice(bytes);
-        overflow
-    }
-
-    /// Forgets the first `length` bytes and looks for a start again.
-    fn restart(&mut self, length: usize) {
-        self.buffer.drain(..length);
-        (self.at, self.in_scan) = (0, false);
-    }
-
-    fn next(&mut self) -> Option<Vec<u8>> {
-        loop {
-            if self.at == 0 {
-                let start = self.buffer.windows(3).position(|w| w == [0xFF, 0xD8, 0xFF]);
-                // Two bytes may be the beginning of a start.
-                let keep = start.unwrap_or(self.buffer.len().saturating_sub(2));
-                self.restart(keep);
-                start?;
-                self.at = 2;
-            }
-            let rest = self.buffer.get(self.at..)?;
-            if self.in_scan {
-                let marker = rest.windows(2).position(|w| w[0] == 0xFF && !matches!(w[1], 0 | 0xFF | 0xD0..=0xD7));
-                self.at += marker.unwrap_or(rest.len().saturating_sub(1));
-                marker?;
-                self.in_scan = false;
-                continue;
-            }
-            let (&lead, &marker) = (rest.first()?, rest.get(1)?);
-            match (lead, marker) {
-                (0xFF, 0xD9) => {
-                    let picture = self.buffer[..self.at + 2].to_vec();
-                    self.restart(self.at + 2);
-                    return Some(picture);
-                }
-                (0xFF, 0xFF) => self.at += 1,
-                (0xFF, 0x01 | 0xD0..=0xD7) => self.at += 2,
-                // Another start, or no marker at all: what came before is no picture.
-                (0xFF, 0xD8) => self.restart(self.at),
-                (0xFF, _) => {
-                    let length = usize::from(u16::from_be_bytes([*rest.get(2)?, *rest.get(3)?]));
-                    self.in_scan = marker == 0xDA;
-                    self.at += 2 + length.max(2);
-                }
-                _ => self.restart(1),
-            }
-        }
+/// Reads what there is: `None` if there is nothing yet, 0 at the end.
+fn read_some(from: &mut impl Read, into: &mut [u8]) -> io::Result<Option<usize>> {
+    match from.read(into) {
+        Ok(length) => Ok(Some(length)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(script: &str, format: PixelFormat, size: Option<[u32; 2]>) -> Process {
-        let command = ["sh", "-c", script].map(str::to_owned);
-        Process::spawn(&command, format, size, Arc::default()).unwrap()
-    }
-
-    fn frames(process: &mut Process) -> (Vec<Vec<u8>>, String) {
-        let mut frames = Vec::new();
-        loop {
-            match process.next_frame(Duration::from_secs(5)) {
-                Ok(Next::Frame(frame)) => frames.push(frame.data),
-                Ok(other) => panic!("{other:?}"),
-                Err(error) => return (frames, error.to_string()),
-            }
-        }
-    }
-
-    #[test]
-    fn raw_frames_are_cut_by_their_size_and_the_exit_is_told() {
-        let mut child = run("printf 'abcdefghijkl123'; exit 3", PixelFormat::Rgb24, Some([2, 1]));
-        let (frames, error) = frames(&mut child);
-        assert_eq!(frames, [b"abcdef", b"ghijkl"]);
-        assert!(error.contains("exit status: 3") || error.contains("closed its output"), "{error}");
-    }
-
-    #[test]
-    fn a_stream_of_jpegs_is_cut_at_its_markers() {
-        // A thumbnail's end in a segment, a stuffed byte and a restart marker in the scan, garbage around.
-        let first: &[u8] =
-            &[0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 0xFF, 0xD9, 0xFF, 0xDA, 0, 2, 9, 0xFF, 0, 0xFF, 0xD0, 8, 0xFF, 0xD9];
-        let second: &[u8] = &[0xFF, 0xD8, 0xFF, 0xFE, 0, 2, 0xFF, 0xDA, 0, 3, 1, 7, 0xFF, 0xD9];
-        let torn: &[u8] = &[0xFF, 0xD8, 0xFF, 0xE0, 0, 2];
-        let stream = [b"noise", first, b"--", torn, second, b"\xFF"].concat();
-        for step in 1..stream.len() {
-            let (mut splitter, mut pictures) = (JpegSplitter::default(), Vec::new());
-            for bytes in stream.chunks(step) {
-                splitter.push(bytes);
-                pictures.extend(std::iter::from_fn(|| splitter.next()));
-            }
-            assert_eq!(pictures, [first, second], "in steps of {step}");
-        }
-    }
-
-    #[test]
-    fn a_child_that_hangs_is_idle_and_its_group_is_ended() {
-        let folder = tempfile::tempdir().unwrap();
-        let pid_file = folder.path().join("pid");
-        let script = format!("sleep 1000 & echo $! > {}; yes oops >&2 & wait", pid_file.display());
-        let mut child = run(&script, PixelFormat::Jpeg, None);
-        assert!(matches!(child.next_frame(Duration::from_millis(200)), Ok(Next::Idle)));
-        drop(child);
-        let pid: i32 = std::fs::read_to_string(pid_file).unwrap().trim().parse().unwrap();
-        let gone = || {
-            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            state.is_empty() || state.contains(") Z")
-        };
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while !gone() {
-            assert!(Instant::now() < deadline, "the grandchild {pid} is still alive");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    #[test]
-    fn a_program_that_does_not_exist_is_named() {
-        let error = Process::spawn(&["no-such-program-here".into()], PixelFormat::Jpeg, None, Arc::default());
-        assert!(error.err().unwrap().to_string().contains("no-such-program-here"));
-    }
-}
+mod tests;

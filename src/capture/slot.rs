@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Frame;
+use crate::clock::Monotonic;
 use crate::telemetry::CameraCounters;
 
 /// One slot a camera; a live camera's newest frame replaces the one that waits, a file waits its turn.
@@ -14,8 +15,15 @@ pub struct FrameSlots {
     counters: Vec<Arc<CameraCounters>>,
 }
 
+/// A frame that waits to be taken.
+struct Waiting {
+    frame: Frame,
+    /// A photo that waits its turn, and is captured only when it is looked at.
+    patient: bool,
+}
+
 struct State {
-    slots: Vec<Option<Frame>>,
+    slots: Vec<Option<Waiting>>,
     /// The camera that is served first next time, so that a fast one does not starve the others.
     next: usize,
     closed: bool,
@@ -34,13 +42,16 @@ impl FrameSlots {
         if state.closed {
             return;
         }
-        if state.slots[camera].replace(frame).is_some() {
+        if state.slots[camera].replace(Waiting { frame, patient: false }).is_some() {
             self.counters[camera].dropped_stale.increment();
         }
         self.filled.notify_one();
     }
 
     /// Waits until the camera's slot is empty. False when the slots were closed in the meantime.
+    ///
+    /// Such a frame is stamped again when it is taken: a photo has no time of its own, and the time that it waits for the
+    /// one before it is no latency.
     pub fn put_and_wait(&self, camera: usize, frame: Frame) -> bool {
         let mut state = self.lock();
         while state.slots[camera].is_some() && !state.closed {
@@ -49,7 +60,7 @@ impl FrameSlots {
         if state.closed {
             return false;
         }
-        state.slots[camera] = Some(frame);
+        state.slots[camera] = Some(Waiting { frame, patient: true });
         self.filled.notify_one();
         true
     }
@@ -89,7 +100,12 @@ impl State {
         let count = self.slots.len();
         let index = (0..count).map(|i| (self.next + i) % count).find(|&i| self.slots[i].is_some())?;
         self.next = (index + 1) % count;
-        self.slots[index].take().map(|frame| (index, frame))
+        self.slots[index].take().map(|Waiting { mut frame, patient }| {
+            if patient {
+                frame.captured = Monotonic::now();
+            }
+            (index, frame)
+        })
     }
 }
 
@@ -97,7 +113,6 @@ impl State {
 mod tests {
     use super::*;
     use crate::capture::PixelFormat;
-    use crate::clock::Monotonic;
 
     fn frame(sequence: u64) -> Frame {
         let (format, data) = (PixelFormat::Grey, vec![0]);
@@ -139,6 +154,55 @@ mod tests {
             }
         });
         assert_eq!(slots.counters[0].dropped_stale.get(), 0);
+    }
+
+    #[test]
+    fn a_live_frame_keeps_its_stamp_and_a_photo_gets_one_when_it_is_taken() {
+        let (slots, before) = (slots(1), Monotonic::now());
+        slots.put(0, frame(0));
+        assert_eq!(slots.take(Duration::ZERO).map(|(_, f)| f.captured), Some(Monotonic::default()));
+        assert!(slots.put_and_wait(0, frame(1)));
+        let (_, photo) = slots.take(Duration::ZERO).unwrap();
+        assert!(photo.captured >= before && photo.captured <= Monotonic::now());
+    }
+
+    #[test]
+    fn many_cameras_and_one_taker_lose_nothing_uncounted() {
+        const CAMERAS: usize = 4;
+        const FRAMES: u64 = 2000;
+        let slots = slots(CAMERAS);
+        let mut last = [None; CAMERAS];
+        let mut taken = [0; CAMERAS];
+        std::thread::scope(|scope| {
+            let slots = &slots;
+            let cameras: Vec<_> =
+                (0..CAMERAS).map(|c| scope.spawn(move || (0..FRAMES).for_each(|n| slots.put(c, frame(n))))).collect();
+            while !cameras.iter().all(|c| c.is_finished()) || last.iter().any(|&l| l != Some(FRAMES - 1)) {
+                let Some((camera, frame)) = slots.take(Duration::from_millis(100)) else { continue };
+                assert!(last[camera] < Some(frame.sequence), "{camera}: {} after {:?}", frame.sequence, last[camera]);
+                (last[camera], taken[camera]) = (Some(frame.sequence), taken[camera] + 1);
+            }
+        });
+        for (camera, counters) in slots.counters.iter().enumerate() {
+            assert_eq!(taken[camera] + counters.dropped_stale.get(), FRAMES, "camera {camera}");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_another_thread_does_not_poison_the_slots() {
+        let slots = slots(1);
+        std::thread::scope(|scope| {
+            let dead = scope.spawn(|| {
+                crate::panics::contain(|| {
+                    let _held = slots.state.lock().unwrap();
+                    panic!("while it holds the lock");
+                })
+            });
+            assert!(dead.join().unwrap().is_err());
+        });
+        assert!(slots.state.is_poisoned());
+        slots.put(0, frame(3));
+        assert_eq!(slots.take(Duration::ZERO).map(|(_, f)| f.sequence), Some(3));
     }
 
     #[test]

@@ -18,6 +18,9 @@ const FLOOR: Duration = Duration::from_millis(100);
 const CEILING_PRESENT: Duration = Duration::from_secs(1);
 /// While it does not.
 const CEILING_ABSENT: Duration = Duration::from_secs(5);
+/// A camera that delivers for this long is well: the next failure is answered at once. One that fails after each first
+/// frame is not.
+const WELL: Duration = Duration::from_secs(5);
 
 /// What a camera is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,8 +72,7 @@ impl Camera<'_> {
                 Ok(()) => return,
                 Err(error) => {
                     self.counters.failed.increment();
-                    let present = !matches!(error, CaptureError::NoSuchDevice { .. });
-                    backoff.set_ceiling(if present { CEILING_PRESENT } else { CEILING_ABSENT });
+                    backoff.set_ceiling(if is_absent(&error) { CEILING_ABSENT } else { CEILING_PRESENT });
                     self.change(CameraState::Degraded(error.to_string()));
                 }
             }
@@ -83,17 +85,23 @@ impl Camera<'_> {
         let mut source = opener()?;
         self.counters.opened.increment();
         let mut last_frame = Monotonic::now();
+        let mut first_frame = None;
         while !self.stopping() {
             match source.next_frame(STEP)? {
                 Next::Frame(frame) => {
-                    backoff.reset();
+                    let now = Monotonic::now();
+                    if now.since(*first_frame.get_or_insert(now)) >= WELL {
+                        backoff.reset();
+                    }
                     if !matches!(self.state, Some(CameraState::Streaming)) {
                         log::info!("camera {}: {}", self.plan.name, source.describe());
                         self.change(CameraState::Streaming);
                     }
                     match self.plan.source {
                         SourcePlan::Files { live: false, .. } => {
-                            self.slots.put_and_wait(self.index, frame);
+                            if !self.slots.put_and_wait(self.index, frame) {
+                                return Ok(());
+                            }
                         }
                         _ => self.slots.put(self.index, frame),
                     }
@@ -122,6 +130,7 @@ impl Camera<'_> {
         // Another reason for the same trouble is not another state.
         let same = self.state.as_ref().is_some_and(|old| std::mem::discriminant(old) == std::mem::discriminant(&state));
         if same {
+            log::debug!("camera {}: still {state:?}", self.plan.name);
             return;
         }
         match &state {
@@ -143,6 +152,12 @@ impl Camera<'_> {
     fn stopping(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
+}
+
+/// Whether what is to be opened is not there, rather than in trouble.
+fn is_absent(error: &CaptureError) -> bool {
+    use CaptureError::*;
+    matches!(error, NoSuchDevice { .. } | Spawn { .. } | Folder { .. } | NoPhotos { .. } | Unreadable { .. })
 }
 
 #[cfg(test)]

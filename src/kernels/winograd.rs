@@ -33,6 +33,9 @@
 //! U is 8 times the size of the weights (VGG16's would be 118 MB), so a large layer transforms them anew in each inference: reading 9 bytes and
 //! computing 36 values costs less than reading 72 bytes from memory, and nothing has to be kept.
 
+// Tiles are indexed by row and column on both sides, as in the formulas.
+#![allow(clippy::needless_range_loop)]
+
 use super::{
     ConvSpec, Pool, Scratch,
     conv::{Algorithm, Layer, convolved_shape},

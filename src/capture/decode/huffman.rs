@@ -3,12 +3,8 @@
 //! AVI1-style MJPEG relies on the decoder knowing the example tables of ITU-T T.81 Annex K.3; a JPEG decoder wants them in
 //! the stream.
 
-use std::borrow::Cow;
-
-/// Start of a marker segment that defines Huffman tables.
+/// The marker of a segment that defines Huffman tables.
 const DHT: u8 = 0xC4;
-/// Start of scan: the headers are over.
-const SOS: u8 = 0xDA;
 
 /// Code counts and values of one table: class and destination, then T.81's BITS and HUFFVAL.
 type Table = (u8, [u8; 16], &'static [u8]);
@@ -40,41 +36,19 @@ const TABLES: [Table; 4] = [
         0xf9, 0xfa]),
 ];
 
-/// The stream with the standard tables put before its scan, if it defines none; otherwise the stream as it is.
-///
-/// A stream whose headers cannot be walked is given back unchanged: the decoder says what is wrong with it.
-pub fn with_tables(jpeg: &[u8]) -> Cow<'_, [u8]> {
-    match scan_without_tables(jpeg) {
-        None => Cow::Borrowed(jpeg),
-        Some(scan) => {
-            let mut whole = Vec::with_capacity(jpeg.len() + 432);
-            whole.extend_from_slice(&jpeg[..scan]);
-            for (id, counts, values) in &TABLES {
-                let length = 2 + 1 + 16 + values.len() as u16;
-                whole.extend_from_slice(&[0xFF, DHT]);
-                whole.extend_from_slice(&length.to_be_bytes());
-                whole.push(*id);
-                whole.extend_from_slice(counts);
-                whole.extend_from_slice(values);
-            }
-            whole.extend_from_slice(&jpeg[scan..]);
-            Cow::Owned(whole)
-        }
+/// The stream with the standard tables put in at `scan`, where its first scan starts.
+pub(super) fn with_tables_at(scan: usize, jpeg: &[u8]) -> Vec<u8> {
+    let (header, rest) = jpeg.split_at(scan);
+    let mut whole = Vec::with_capacity(jpeg.len() + 432);
+    whole.extend_from_slice(header);
+    for (id, counts, values) in &TABLES {
+        let length = 2 + 1 + 16 + values.len() as u16;
+        whole.extend_from_slice(&[0xFF, DHT]);
+        whole.extend_from_slice(&length.to_be_bytes());
+        whole.push(*id);
+        whole.extend_from_slice(counts);
+        whole.extend_from_slice(values);
     }
-}
-
-/// Where the first scan starts, if no Huffman table comes before it.
-fn scan_without_tables(jpeg: &[u8]) -> Option<usize> {
-    let mut at = 2;
-    loop {
-        let (&marker, rest) = (jpeg.get(at + 1)?, jpeg.get(at..)?);
-        match (rest[0], marker) {
-            (0xFF, SOS) => return Some(at),
-            (0xFF, DHT) => return None,
-            // A fill byte before the marker proper.
-            (0xFF, 0xFF) => at += 1,
-            (0xFF, _) => at += 2 + usize::from(u16::from_be_bytes([*rest.get(2)?, *rest.get(3)?])),
-            _ => return None,
-        }
-    }
+    whole.extend_from_slice(rest);
+    whole
 }

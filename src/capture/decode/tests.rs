@@ -18,9 +18,14 @@ fn sample(x: usize, y: usize) -> [u8; 3] {
 
 /// The sample picture in `format`, rows of `stride` bytes.
 fn build(format: PixelFormat, width: usize, height: usize, stride: usize) -> Vec<u8> {
-    let mut data = vec![0xAA; frame_bytes(format, stride, height)];
     let (even, half) = (stride.next_multiple_of(2), stride.div_ceil(2));
     let luma = stride * height;
+    let chroma = match format {
+        PixelFormat::Nv12 => even * height.div_ceil(2),
+        PixelFormat::I420 => 2 * half * height.div_ceil(2),
+        _ => 0,
+    };
+    let mut data = vec![0xAA; luma + chroma];
     let v_plane = luma + half * height.div_ceil(2);
     for y in 0..height {
         for x in 0..width.next_multiple_of(2) {
@@ -53,11 +58,16 @@ fn build(format: PixelFormat, width: usize, height: usize, stride: usize) -> Vec
 #[test]
 fn yuv_follows_bt601_with_strides_and_odd_sizes() {
     for format in [PixelFormat::Yuyv, PixelFormat::Uyvy, PixelFormat::Nv12, PixelFormat::I420] {
-        for (width, height, padding) in [(8, 4, 0), (7, 5, 0), (7, 5, 6), (1, 1, 1), (2, 3, 10)] {
+        for (width, height, padding) in
+            [(8, 4, 0), (7, 5, 0), (7, 5, 6), (1, 1, 1), (2, 3, 10), (32, 2, 0), (33, 3, 2), (95, 2, 0), (160, 3, 64)]
+        {
             let stride = least_stride(format, width) + padding + (least_stride(format, width) + padding) % 2;
-            let data = build(format, width, height, stride);
+            let mut data = build(format, width, height, stride);
             let mut rgb = Rgb::default();
-            // A packed last row may end with its last pixel.
+            // The last row may end with its last pixel, and not before.
+            data.truncate(needed_bytes(format, width as u32, height as u32, stride).unwrap());
+            let short = frame(format, width as u32, height as u32, stride, data[..data.len() - 1].to_vec());
+            assert!(matches!(decode(&short, &mut rgb), Err(DecodeError::Short { .. })), "{format:?} {width}x{height}");
             decode(&frame(format, width as u32, height as u32, stride, data), &mut rgb).unwrap();
             for y in 0..height {
                 for x in 0..width {
@@ -147,16 +157,83 @@ fn a_jpeg_without_huffman_tables_decodes_to_the_same_picture() {
 }
 
 #[test]
-fn a_corrupt_jpeg_never_panics_and_a_truncated_header_is_an_error() {
+fn a_truncated_jpeg_is_an_error_wherever_it_breaks_off() {
     let (whole, _) = jpeg();
-    for length in 0..whole.len().min(200) {
-        assert!(decode(&frame(PixelFormat::Jpeg, 64, 48, 0, whole[..length].to_vec()), &mut Rgb::default()).is_err());
+    for length in 0..whole.len() {
+        let frame = frame(PixelFormat::Jpeg, 64, 48, 0, whole[..length].to_vec());
+        assert!(decode(&frame, &mut Rgb::default()).is_err(), "{length} of {} bytes", whole.len());
     }
+    // Broken off, and closed by a camera that did not notice.
+    let data = whole.windows(2).position(|w| w == [0xFF, 0xDA]).unwrap() + 14;
+    for length in (data..whole.len() - 32).step_by(7) {
+        let closed = [&whole[..length], &[0xFF, 0xD9]].concat();
+        let outcome = decode(&frame(PixelFormat::Jpeg, 64, 48, 0, closed), &mut Rgb::default());
+        assert!(matches!(outcome, Err(DecodeError::Broken(_))), "{length}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_corrupt_jpeg_never_panics() {
+    let (whole, _) = jpeg();
     for position in 0..whole.len() {
-        let mut broken = whole.clone();
-        broken[position] ^= 0x5A;
-        // Whether it decodes is the decoder's business; that it returns is ours.
-        let _ = decode(&frame(PixelFormat::Jpeg, 64, 48, 0, broken), &mut Rgb::default());
+        for change in [0x5A, 0xFF] {
+            let mut broken = whole.clone();
+            broken[position] ^= change;
+            // Whether it decodes is the decoder's business; that it returns is ours.
+            let _ = decode(&frame(PixelFormat::Jpeg, 64, 48, 0, broken), &mut Rgb::default());
+        }
+    }
+}
+
+#[test]
+fn bytes_after_the_picture_are_of_no_account() {
+    let (whole, _) = jpeg();
+    let (mut a, mut b) = (Rgb::default(), Rgb::default());
+    let padded = [&whole[..], &[0; 500], &whole[..100]].concat();
+    decode(&frame(PixelFormat::Jpeg, 64, 48, 0, whole), &mut a).unwrap();
+    decode(&frame(PixelFormat::Jpeg, 64, 48, 0, padded), &mut b).unwrap();
+    assert_eq!(a, b);
+}
+
+#[test]
+fn a_jpeg_agrees_with_the_image_crate_whatever_its_kind() {
+    let (whole, _) = jpeg();
+    let mut grey = Vec::new();
+    let picture = image::GrayImage::from_fn(33, 17, |x, y| image::Luma([(x * 7 + y) as u8]));
+    image::codecs::jpeg::JpegEncoder::new(&mut grey).encode_image(&picture).unwrap();
+    let mut rgb = Rgb::default();
+    for bytes in [whole, grey] {
+        let expected = image::load_from_memory(&bytes).unwrap().into_rgb8();
+        decode(&frame(PixelFormat::Jpeg, 1, 1, 0, bytes), &mut rgb).unwrap();
+        assert_eq!((rgb.width, rgb.height, &rgb.data), (expected.width(), expected.height(), expected.as_raw()));
+    }
+}
+
+#[test]
+fn an_enormous_picture_is_refused_before_it_is_decoded() {
+    let (mut jpeg, _) = jpeg();
+    let header = jpeg.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();
+    jpeg[header + 5..header + 9].copy_from_slice(&[0xFF; 4]);
+    let outcome = decode(&frame(PixelFormat::Jpeg, 64, 48, 0, jpeg), &mut Rgb::default());
+    assert!(matches!(outcome, Err(DecodeError::TooLarge { width: 65535, height: 65535 })), "{outcome:?}");
+    // Its checksum is wrong too, but the size is what matters.
+    let mut png = Vec::new();
+    let picture = image::RgbImage::new(3, 2);
+    picture.write_to(&mut Cursor::new(&mut png), ImageFormat::Png).unwrap();
+    let header = [&20_000u32.to_be_bytes()[..], &20_000u32.to_be_bytes()].concat();
+    png[16..24].copy_from_slice(&header);
+    assert!(decode_bytes(&png).is_err());
+}
+
+#[test]
+fn a_png_becomes_rgb_and_a_truncated_one_an_error() {
+    let picture = image::RgbaImage::from_fn(5, 3, |x, y| image::Rgba([x as u8, y as u8, 9, 0]));
+    let mut png = Vec::new();
+    picture.write_to(&mut Cursor::new(&mut png), ImageFormat::Png).unwrap();
+    let rgb = decode_bytes(&png).unwrap();
+    assert_eq!((rgb.width, rgb.height, &rgb.data[42..]), (5, 3, &[4, 2, 9][..]));
+    for length in 0..png.len() - 12 {
+        assert!(decode_bytes(&png[..length]).is_err(), "{length} of {} bytes", png.len());
     }
 }
 

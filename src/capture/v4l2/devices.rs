@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use v4l::Device;
-use v4l::capability::Flags;
+use v4l::FourCC;
+use v4l::frameinterval::FrameIntervalEnum;
 use v4l::framesize::FrameSizeEnum;
+use v4l::v4l_sys::{V4L2_CAP_STREAMING, V4L2_CAP_VIDEO_CAPTURE, V4L2_CAP_VIDEO_CAPTURE_MPLANE};
 use v4l::video::Capture;
 
+use super::abi::Node;
+use super::choose::{Sizes, name_of};
 use crate::capture::CaptureError;
 
 /// One capture device, for `spotter doctor`.
@@ -19,6 +22,8 @@ pub struct DeviceInfo {
     pub card: String,
     /// The kernel driver.
     pub driver: String,
+    /// Where it is plugged in, as the driver names it.
+    pub bus: String,
     /// The names under `/dev/v4l/by-id` and `/dev/v4l/by-path`, which survive a reboot.
     pub links: Vec<PathBuf>,
     /// What it offers.
@@ -28,22 +33,22 @@ pub struct DeviceInfo {
 /// One format of a device.
 #[derive(Clone, Debug, Serialize)]
 pub struct FormatInfo {
-    /// Four-character code.
+    /// Four-character code, as `v4l2-ctl` prints it.
     pub fourcc: String,
-    /// Width and height in pixels.
+    /// Width and height in pixels; of a range its two ends.
     pub sizes: Vec<[u32; 2]>,
+    /// The fastest rate of each of the sizes in frames a second; `null` where the driver does not say.
+    pub rates: Vec<Option<f64>>,
 }
 
-/// Every device that can capture pictures.
+/// Every device that can capture pictures, in the order of their numbers.
 pub fn list_devices() -> Vec<DeviceInfo> {
-    let mut devices: Vec<_> = nodes().iter().filter_map(|node| describe(node)).collect();
-    devices.sort_by(|a, b| a.path.cmp(&b.path));
-    devices
+    cameras().map(|(node, card)| describe(&node, card)).collect()
 }
 
 /// The names that an error offers.
 pub(super) fn names() -> Vec<String> {
-    list_devices().iter().map(|d| format!("{} \"{}\"", d.path.display(), d.card)).collect()
+    cameras().map(|(node, card)| format!("{} \"{card}\"", node.path.display())).collect()
 }
 
 /// The node of a path or card name, as things are now.
@@ -52,52 +57,103 @@ pub(super) fn resolve(name: &str) -> Result<PathBuf, CaptureError> {
     if name.starts_with('/') {
         return if Path::new(name).exists() { Ok(name.into()) } else { Err(missing()) };
     }
-    list_devices().into_iter().find(|d| d.card == name).map(|d| d.path).ok_or_else(missing)
+    cameras().find(|(_, card)| card == name).map(|(node, _)| node.path).ok_or_else(missing)
 }
 
 /// The card's name, if the device captures pictures in one plane and streams.
-pub(super) fn check_capture(device: &Device, node: &Path) -> Result<String, CaptureError> {
-    let unusable =
-        |problem: &str| CaptureError::Unusable { device: node.display().to_string(), problem: problem.into() };
-    let remedy = "is no camera: give a device that `spotter doctor` lists";
-    let capabilities = device.query_caps().map_err(|_| unusable(remedy))?;
-    let flags = capabilities.capabilities;
-    if flags.contains(Flags::VIDEO_CAPTURE_MPLANE) {
-        return Err(unusable("is multi-planar (a decoder or CSI pipeline): use process = [\"rpicam-vid\", …] instead"));
+pub(super) fn check_capture(node: &Node) -> Result<String, CaptureError> {
+    let capabilities = node.capabilities().map_err(|_| no_camera(&node.path))?;
+    match usable(capabilities.flags) {
+        Ok(()) => Ok(capabilities.card),
+        Err(Some(problem)) => Err(unusable(&node.path, problem)),
+        Err(None) => Err(no_camera(&node.path)),
     }
-    if !flags.contains(Flags::VIDEO_CAPTURE) || !flags.contains(Flags::STREAMING) {
-        return Err(unusable(remedy));
-    }
-    Ok(capabilities.card)
 }
 
-/// A control's name as v4l2-ctl prints it: lower case, runs of other characters as `_`.
-pub(super) fn control_name(name: &str) -> String {
-    let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty());
-    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("_")
+/// The error for a file that is no capture device.
+pub(super) fn no_camera(path: &Path) -> CaptureError {
+    unusable(path, "is no camera: give a device that `spotter doctor` lists".to_owned())
 }
 
+fn unusable(path: &Path, problem: String) -> CaptureError {
+    CaptureError::Unusable { device: path.display().to_string(), problem }
+}
+
+/// Whether a node with these `V4L2_CAP_…` is a camera that we can read; else what it is, if that is worth a word.
+fn usable(flags: u32) -> Result<(), Option<String>> {
+    let has = |flag| flags & flag != 0;
+    if has(V4L2_CAP_VIDEO_CAPTURE) {
+        let no_stream = "captures, but does not stream buffers: its driver is too old or broken";
+        return if has(V4L2_CAP_STREAMING) { Ok(()) } else { Err(Some(no_stream.to_owned())) };
+    }
+    let multi_planar = "is multi-planar (a CSI pipeline or a codec), which Spotter does not read: use \
+                        process = [\"rpicam-vid\", …] (Raspberry Pi) or [\"gst-launch-1.0\", …] (Jetson)";
+    Err(has(V4L2_CAP_VIDEO_CAPTURE_MPLANE).then(|| multi_planar.to_owned()))
+}
+
+/// The capture devices and their cards' names, in the order of their numbers.
+fn cameras() -> impl Iterator<Item = (Node, String)> {
+    nodes().into_iter().filter_map(|path| {
+        let node = Node::open(&path).ok()?;
+        let card = check_capture(&node).ok()?;
+        Some((node, card))
+    })
+}
+
+/// `/dev/videoN` in the order of N.
 fn nodes() -> Vec<PathBuf> {
     let entries = std::fs::read_dir("/dev").into_iter().flatten().filter_map(Result::ok);
-    entries.filter(|e| e.file_name().to_string_lossy().starts_with("video")).map(|e| e.path()).collect()
+    let mut numbers: Vec<u32> =
+        entries.filter_map(|e| e.file_name().to_str()?.strip_prefix("video")?.parse().ok()).collect();
+    numbers.sort_unstable();
+    numbers.into_iter().map(|n| PathBuf::from(format!("/dev/video{n}"))).collect()
 }
 
-fn describe(node: &Path) -> Option<DeviceInfo> {
-    let device = Device::with_path(node).ok()?;
-    let card = check_capture(&device, node).ok()?;
-    let driver = device.query_caps().ok()?.driver;
-    let formats = device.enum_formats().unwrap_or_default().into_iter().map(|format| {
-        let sizes = device.enum_framesizes(format.fourcc).unwrap_or_default().into_iter().flat_map(|s| sizes(&s.size));
-        FormatInfo { fourcc: format.fourcc.to_string(), sizes: sizes.collect() }
+fn describe(node: &Node, card: String) -> DeviceInfo {
+    let capabilities = node.capabilities();
+    let (driver, bus) = capabilities.map(|c| (c.driver, c.bus)).unwrap_or_default();
+    let formats = node.formats().unwrap_or_default().into_iter().map(|code| {
+        let sizes: Vec<_> = sizes(node, code).into_iter().flat_map(ends).collect();
+        let rates = sizes.iter().map(|&size| fastest(node, code, size)).collect();
+        FormatInfo { fourcc: name_of(code), sizes, rates }
     });
-    Some(DeviceInfo { path: node.into(), card, driver, links: links(node), formats: formats.collect() })
+    DeviceInfo { path: node.path.clone(), card, driver, bus, links: links(&node.path), formats: formats.collect() }
 }
 
-/// Discrete sizes as they are, of a range its two ends.
-fn sizes(size: &FrameSizeEnum) -> Vec<[u32; 2]> {
-    match size {
-        FrameSizeEnum::Discrete(d) => vec![[d.width, d.height]],
-        FrameSizeEnum::Stepwise(s) => vec![[s.min_width, s.min_height], [s.max_width, s.max_height]],
+/// The sizes of a format; none where the driver does not list them.
+pub(super) fn sizes(node: &Node, code: [u8; 4]) -> Vec<Sizes> {
+    let listed = node.device.enum_framesizes(FourCC::new(&code)).unwrap_or_default();
+    listed
+        .into_iter()
+        .map(|size| match size.size {
+            FrameSizeEnum::Discrete(s) => Sizes::One([s.width, s.height]),
+            FrameSizeEnum::Stepwise(s) => {
+                Sizes::Range([s.min_width, s.min_height], [s.max_width, s.max_height], [s.step_width, s.step_height])
+            }
+        })
+        .collect()
+}
+
+/// The fastest rate of a format and size in frames a second.
+pub(super) fn fastest(node: &Node, code: [u8; 4], size: [u32; 2]) -> Option<f64> {
+    let listed = node.device.enum_frameintervals(FourCC::new(&code), size[0], size[1]).unwrap_or_default();
+    let rates = listed.into_iter().filter_map(|interval| match interval.interval {
+        FrameIntervalEnum::Discrete(seconds) => rate(seconds),
+        FrameIntervalEnum::Stepwise(range) => rate(range.min),
+    });
+    rates.max_by(f64::total_cmp)
+}
+
+/// Frames a second of an interval in seconds.
+pub(super) fn rate(interval: v4l::Fraction) -> Option<f64> {
+    let valid = interval.numerator > 0 && interval.denominator > 0;
+    valid.then(|| f64::from(interval.denominator) / f64::from(interval.numerator))
+}
+
+fn ends(sizes: Sizes) -> Vec<[u32; 2]> {
+    match sizes {
+        Sizes::One(size) => vec![size],
+        Sizes::Range(least, greatest, _) => vec![least, greatest],
     }
 }
 
@@ -105,4 +161,39 @@ fn links(node: &Path) -> Vec<PathBuf> {
     let folders = ["/dev/v4l/by-id", "/dev/v4l/by-path"];
     let entries = folders.iter().flat_map(|f| std::fs::read_dir(f).into_iter().flatten()).filter_map(Result::ok);
     entries.map(|e| e.path()).filter(|link| std::fs::canonicalize(link).is_ok_and(|to| to == node)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_judged_by_its_own_capabilities() {
+        let check = |flags, expected: &str| {
+            let told = usable(flags).map_or_else(|p| p.unwrap_or_else(|| "no camera".into()), |()| "usable".into());
+            assert!(told.contains(expected), "{flags:#x}: {told}");
+        };
+        check(V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_STREAMING, "usable");
+        check(V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_VIDEO_CAPTURE_MPLANE | V4L2_CAP_STREAMING, "usable");
+        check(V4L2_CAP_VIDEO_CAPTURE, "does not stream");
+        check(V4L2_CAP_VIDEO_CAPTURE_MPLANE | V4L2_CAP_STREAMING, "rpicam-vid");
+        // The metadata node that every UVC camera has beside its pictures.
+        check(v4l::v4l_sys::V4L2_CAP_META_CAPTURE | V4L2_CAP_STREAMING, "no camera");
+    }
+
+    #[test]
+    fn what_does_not_exist_is_named_with_what_does() {
+        for name in ["/dev/video-none", "No such card"] {
+            let error = resolve(name).map(|_| ()).unwrap_err();
+            assert!(matches!(error, CaptureError::NoSuchDevice { .. }));
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_interval_of_nothing_has_no_rate() {
+        assert_eq!(rate(v4l::Fraction::new(1, 30)), Some(30.0));
+        assert_eq!(rate(v4l::Fraction::new(0, 30)), None);
+        assert_eq!(rate(v4l::Fraction::new(1, 0)), None);
+    }
 }

@@ -1,56 +1,52 @@
-//! V4L2 capture devices: the `v4l` crate for formats and controls, our own [`queue`] for the buffers.
+//! V4L2 capture devices: the `v4l` crate for sizes, rates and controls, our own [`queue`] for the buffers.
 
+mod abi;
+mod choose;
 mod devices;
 mod queue;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use v4l::control::{Control, Value};
+use v4l::v4l_sys::{V4L2_CTRL_FLAG_INACTIVE, V4L2_CTRL_FLAG_READ_ONLY};
 use v4l::video::Capture;
 use v4l::video::capture::Parameters;
-use v4l::{Device, FourCC};
 
-use super::decode::{frame_bytes, least_stride};
+use super::decode::{least_stride, needed_bytes};
 use super::{CaptureError, Frame, Next, PixelFormat, Source};
 use crate::config::plan::CameraPlan;
 use crate::telemetry::CameraCounters;
+use abi::{ControlInfo, Layout, Node};
+use choose::Offer;
 use queue::{Filled, Queue};
 
-pub use devices::{DeviceInfo, list_devices};
+pub use devices::{DeviceInfo, FormatInfo, list_devices};
 
 /// Enough that one is filled while one is copied and one waits; more would only add latency.
 const BUFFERS: u32 = 4;
 /// Asked for where the configuration says nothing: every webcam has it.
 const DEFAULT_SIZE: [u32; 2] = [640, 480];
-/// Up to this many pixels USB 2 carries uncompressed frames at 15 a second and more.
-const RAW_PIXELS: u32 = 800 * 600;
-
-/// The four-character codes of our formats, the best of the uncompressed ones first.
-const FORMATS: [(PixelFormat, &[u8; 4]); 9] = [
-    (PixelFormat::Yuyv, b"YUYV"),
-    (PixelFormat::Uyvy, b"UYVY"),
-    (PixelFormat::Nv12, b"NV12"),
-    (PixelFormat::I420, b"YU12"),
-    (PixelFormat::Rgb24, b"RGB3"),
-    (PixelFormat::Bgr24, b"BGR3"),
-    (PixelFormat::Grey, b"GREY"),
-    (PixelFormat::Jpeg, b"MJPG"),
-    (PixelFormat::Jpeg, b"JPEG"),
-];
+/// No JPEG is shorter than its markers.
+const LEAST_JPEG: usize = 4;
 
 /// An open camera that streams.
 pub struct Camera {
-    // Before the device: buffers are given back while it is open.
     queue: Queue,
     node: PathBuf,
     card: String,
     format: PixelFormat,
     size: [u32; 2],
+    /// Bytes from row to row of the first plane; 0 for JPEG.
     stride: usize,
-    next_sequence: Option<u32>,
+    /// A frame with fewer bytes is short.
+    needed: usize,
+    /// The rate that the driver keeps in frames a second, if it says.
+    rate: Option<f64>,
+    sequence: Sequence,
     counters: Arc<CameraCounters>,
 }
 
@@ -65,57 +61,33 @@ impl Camera {
         wanted: Option<PixelFormat>,
         counters: Arc<CameraCounters>,
     ) -> Result<Self, CaptureError> {
-        let node = devices::resolve(name)?;
-        let device = Device::with_path(&node).map_err(|e| failure(&node, "open", e))?;
-        let card = devices::check_capture(&device, &node)?;
-        let size = plan.size.unwrap_or(DEFAULT_SIZE);
-        let codes = device.enum_formats().map_err(|e| failure(&node, "VIDIOC_ENUM_FMT", e))?;
-        let (format, code) = choose(&codes.iter().map(|f| f.fourcc.repr).collect::<Vec<_>>(), wanted, size)
-            .map_err(|problem| CaptureError::Unusable { device: node.display().to_string(), problem })?;
-        let asked = v4l::Format::new(size[0], size[1], FourCC::new(code));
-        let got = device.set_format(&asked).map_err(|e| failure(&node, "VIDIOC_S_FMT", e))?;
-        if got.fourcc.repr != *code {
-            let problem = format!("gives {} where {} was asked for; set another format", got.fourcc, asked.fourcc);
-            return Err(CaptureError::Unusable { device: node.display().to_string(), problem });
-        }
-        set_rate(&device, plan.fps);
-        set_controls(&device, &node, plan)?;
-        let stride = (got.stride as usize).max(least_stride(format, got.width as usize));
-        let queue = Queue::start(device.handle(), BUFFERS).map_err(|(call, e)| failure(&node, call, e))?;
-        let size = [got.width, got.height];
-        Ok(Self { queue, node, card, format, size, stride, next_sequence: None, counters })
-    }
-
-    /// Counts the frames that the driver numbered and we never got.
-    fn count_gap(&mut self, sequence: u32) {
-        if let Some(expected) = self.next_sequence {
-            // A number behind the expected one is a driver that starts over.
-            let gap = sequence.wrapping_sub(expected);
-            if gap < u32::MAX / 2 {
-                self.counters.lost.add(u64::from(gap));
-            }
-        }
-        self.next_sequence = Some(sequence.wrapping_add(1));
+        let path = devices::resolve(name)?;
+        let node = Node::open(&path).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOTTY) => devices::no_camera(&path),
+            _ => failure(&path, "open", error),
+        })?;
+        let card = devices::check_capture(&node)?;
+        let (format, layout) = set_format(&node, wanted, plan)?;
+        let rate = set_rate(&node, plan.fps);
+        set_controls(&node, &plan.controls)?;
+        let (stride, needed) = row_and_frame(format, &layout).map_err(|problem| unusable(&path, problem))?;
+        let queue = Queue::start(node.device.handle(), BUFFERS).map_err(|(call, e)| failure(&path, call, e))?;
+        let (size, sequence) = (layout.size, Sequence::default());
+        Ok(Self { queue, node: path, card, format, size, stride, needed, rate, sequence, counters })
     }
 }
 
 impl Source for Camera {
     fn next_frame(&mut self, timeout: Duration) -> Result<Next, CaptureError> {
-        let needed = match self.format {
-            PixelFormat::Jpeg => 4,
-            // The last row may end with its last pixel.
-            format => {
-                let slack = self.stride - least_stride(format, self.size[0] as usize);
-                frame_bytes(format, self.stride, self.size[1] as usize) - slack
-            }
-        };
+        let needed = self.needed;
         let copy = |bytes: &[u8], filled: Filled| {
             let usable = !filled.error && bytes.len() >= needed;
             (filled, bytes.len(), usable.then(|| bytes.to_vec()))
         };
         let taken = self.queue.next(timeout, copy).map_err(|(call, e)| failure(&self.node, call, e))?;
         let Some((filled, length, data)) = taken else { return Ok(Next::Idle) };
-        self.count_gap(filled.sequence);
+        let (sequence, lost) = self.sequence.next(filled.sequence);
+        self.counters.lost.add(lost);
         let Some(data) = data else {
             if filled.error {
                 self.counters.dropped_error.increment();
@@ -126,104 +98,182 @@ impl Source for Camera {
             return Ok(Next::Idle);
         };
         self.counters.captured.increment();
-        let [width, height] = self.size;
-        let (format, captured, sequence) = (self.format, filled.captured, u64::from(filled.sequence));
-        let stride = if format == PixelFormat::Jpeg { 0 } else { self.stride };
+        let (format, [width, height], stride) = (self.format, self.size, self.stride);
+        let captured = filled.captured;
         Ok(Next::Frame(Frame { format, width, height, stride, data, captured, sequence, origin: None }))
     }
 
     fn describe(&self) -> String {
         let [width, height] = self.size;
-        format!("{} \"{}\", {:?} {width}x{height}", self.node.display(), self.card, self.format)
+        let rate = self.rate.map(|fps| format!(", {fps:.4} frames a second")).unwrap_or_default();
+        format!("{} \"{}\", {:?} {width}x{height}{rate}", self.node.display(), self.card, self.format)
     }
 }
 
+/// A driver's 32-bit frame numbers as 64-bit ones that only grow, and the gaps in them.
+#[derive(Debug, Default)]
+struct Sequence {
+    /// The driver's number of the last frame, and ours.
+    last: Option<(u32, u64)>,
+}
+
+impl Sequence {
+    /// Our number of the frame that the driver calls `number`, and how many frames were lost before it.
+    fn next(&mut self, number: u32) -> (u64, u64) {
+        let (ours, lost) = match self.last {
+            None => (u64::from(number), 0),
+            Some((last, ours)) => match number.wrapping_sub(last) {
+                step @ 1..=0x7fff_ffff => (ours + u64::from(step), u64::from(step) - 1),
+                // A driver that does not count, or starts over: nothing is known to be lost.
+                _ => (ours + 1, 0),
+            },
+        };
+        self.last = Some((number, ours));
+        (ours, lost)
+    }
+}
+
+fn unusable(node: &Path, problem: String) -> CaptureError {
+    CaptureError::Unusable { device: node.display().to_string(), problem }
+}
+
+/// A call's failure; that of a device whose node has gone is its absence.
 fn failure(node: &Path, call: &'static str, source: io::Error) -> CaptureError {
-    if source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(libc::ENODEV) {
-        return CaptureError::NoSuchDevice { device: node.display().to_string(), known: devices::names() };
-    }
-    CaptureError::Device { device: node.display().to_string(), call, source }
-}
-
-/// The format to ask for: the configured one; otherwise an uncompressed one for small frames, JPEG for large ones, which
-/// USB 2 does not carry uncompressed at a useful rate.
-fn choose(
-    offered: &[[u8; 4]],
-    wanted: Option<PixelFormat>,
-    size: [u32; 2],
-) -> Result<(PixelFormat, &'static [u8; 4]), String> {
-    let has = |code: &[u8; 4]| offered.contains(code);
-    let small = size[0].saturating_mul(size[1]) <= RAW_PIXELS;
-    let mut known: Vec<_> = FORMATS.into_iter().filter(|(_, code)| has(code)).collect();
-    if let Some(wanted) = wanted {
-        known.retain(|(format, _)| *format == wanted);
+    let device = node.display().to_string();
+    if node.exists() {
+        CaptureError::Device { device, call, source }
     } else {
-        known.sort_by_key(|(format, _)| (*format == PixelFormat::Jpeg) == small);
-    }
-    let names = |codes: &[[u8; 4]]| codes.iter().map(|c| String::from_utf8_lossy(c).into_owned()).collect::<Vec<_>>();
-    known.first().copied().ok_or_else(|| match wanted {
-        Some(wanted) => format!("does not offer {wanted:?}; it offers {}", names(offered).join(", ")),
-        None => format!("offers no format that Spotter reads: {}", names(offered).join(", ")),
-    })
-}
-
-/// Asks for a rate; drivers that have none keep theirs.
-fn set_rate(device: &Device, fps: Option<f64>) {
-    let Some(fps) = fps else { return };
-    let parameters = Parameters::new(v4l::Fraction::new(1000, (fps * 1000.0).round().max(1.0) as u32));
-    if let Err(error) = device.set_params(&parameters) {
-        log::debug!("the camera keeps its own rate: {error}");
+        CaptureError::NoSuchDevice { device, known: devices::names() }
     }
 }
 
-fn set_controls(device: &Device, node: &Path, plan: &CameraPlan) -> Result<(), CaptureError> {
-    if plan.controls.is_empty() {
+/// Asks for the best of the formats that the camera has (see [`choose::best`]) or the configured one, at the size nearest
+/// to the configured one.
+fn set_format(
+    node: &Node,
+    wanted: Option<PixelFormat>,
+    plan: &CameraPlan,
+) -> Result<(PixelFormat, Layout), CaptureError> {
+    let size = plan.size.unwrap_or(DEFAULT_SIZE);
+    let codes = node.formats().map_err(|e| failure(&node.path, "VIDIOC_ENUM_FMT", e))?;
+    let candidates = codes.iter().filter(|&&code| {
+        let format = choose::format_of(code);
+        format.is_some() && (wanted.is_none() || wanted == format)
+    });
+    let offers: Vec<_> = candidates
+        .map(|&code| {
+            let size = choose::nearest(&devices::sizes(node, code), size);
+            Offer { code, size, rate: devices::fastest(node, code, size) }
+        })
+        .collect();
+    let Some(best) = choose::best(&offers, size, plan.fps) else {
+        let readable: Vec<_> = codes.iter().copied().filter(|&code| choose::format_of(code).is_some()).collect();
+        let problem = match wanted {
+            Some(wanted) if !readable.is_empty() => {
+                let offered = names(&readable);
+                format!("does not offer {wanted:?}; it offers {offered}: set format to one of them, or leave it out")
+            }
+            _ => format!("offers no format that Spotter reads, only {}", names(&codes)),
+        };
+        return Err(unusable(&node.path, problem));
+    };
+    let got = node.set_format(best.code, best.size).map_err(|e| failure(&node.path, "VIDIOC_S_FMT", e))?;
+    // Asked for one format, a driver may give another one.
+    match choose::format_of(got.code) {
+        Some(format) if wanted.is_none_or(|wanted| wanted == format) => Ok((format, got)),
+        _ => {
+            let (got, asked, offered) = (names(&[got.code]), names(&[best.code]), names(&codes));
+            Err(unusable(
+                &node.path,
+                format!("gives {got} where {asked} was asked for; it offers {offered}: set another"),
+            ))
+        }
+    }
+}
+
+fn names(codes: &[[u8; 4]]) -> String {
+    let names: Vec<_> = codes.iter().map(|&code| choose::name_of(code)).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// Bytes from row to row, and of a whole frame, in a layout that the driver gave.
+fn row_and_frame(format: PixelFormat, layout: &Layout) -> Result<(usize, usize), String> {
+    if format == PixelFormat::Jpeg {
+        return Ok((0, LEAST_JPEG));
+    }
+    let [width, height] = layout.size;
+    // Some drivers leave the stride 0 where rows are not padded.
+    let stride = if layout.stride == 0 { least_stride(format, width as usize) } else { layout.stride as usize };
+    match needed_bytes(format, width, height, stride) {
+        Ok(needed) => Ok((stride, needed)),
+        Err(error) => Err(format!("gives an impossible layout: {error}; set another format or size")),
+    }
+}
+
+/// Asks for a rate, and gives the one that the driver keeps, if it says.
+fn set_rate(node: &Node, fps: Option<f64>) -> Option<f64> {
+    if let Some(fps) = fps {
+        let interval = v4l::Fraction::new(1000, (fps * 1000.0).round().max(1.0) as u32);
+        if let Err(error) = node.device.set_params(&Parameters::new(interval)) {
+            log::debug!("{} keeps its own rate: {error}", node.path.display());
+        }
+    }
+    node.device.params().ok().and_then(|kept| devices::rate(kept.interval))
+}
+
+/// Sets controls by name. Switches and menus come first: an exposure time takes effect, and is accepted by many drivers,
+/// only when the automatic exposure is off.
+fn set_controls(node: &Node, wanted: &BTreeMap<String, i64>) -> Result<(), CaptureError> {
+    if wanted.is_empty() {
         return Ok(());
     }
-    let known = device.query_controls().map_err(|e| failure(node, "VIDIOC_QUERYCTRL", e))?;
-    for (name, &value) in &plan.controls {
-        let unusable = |problem| CaptureError::Unusable { device: node.display().to_string(), problem };
-        let Some(control) = known.iter().find(|c| devices::control_name(&c.name) == *name) else {
-            let names: Vec<_> = known.iter().map(|c| devices::control_name(&c.name)).collect();
-            return Err(unusable(format!("has no control \"{name}\"; it has {}", names.join(", "))));
-        };
-        let setting = match control.typ {
-            v4l::control::Type::Boolean => Value::Boolean(value != 0),
-            _ => Value::Integer(value),
-        };
-        device.set_control(Control { id: control.id, value: setting }).map_err(|e| {
-            unusable(format!("refuses {name} = {value}: {e}; the range is {}..={}", control.minimum, control.maximum))
+    let list = || node.controls().map_err(|e| failure(&node.path, "VIDIOC_QUERY_EXT_CTRL", e));
+    let ordered = in_order(&list()?, wanted).map_err(|problem| unusable(&node.path, problem))?;
+    for (control, value) in ordered {
+        let setting = Control { id: control.id, value: Value::Integer(value) };
+        node.device.set_control(setting).map_err(|error| {
+            let ControlInfo { name, minimum, maximum, .. } = &control;
+            // Looked at only now: an earlier control may have switched this one on or off.
+            let inactive = list()
+                .is_ok_and(|all| all.iter().any(|c| c.id == control.id && c.flags & V4L2_CTRL_FLAG_INACTIVE != 0));
+            let hint = if inactive { "; it is inactive: switch off the automatic that governs it" } else { "" };
+            unusable(&node.path, format!("refuses {name} = {value} ({minimum} to {maximum}): {error}{hint}"))
         })?;
     }
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_format_follows_the_size_unless_configured() {
-        let all = [*b"YUYV", *b"MJPG", *b"H264"];
-        let check = |offered: &[[u8; 4]], wanted, size, expected| {
-            assert_eq!(choose(offered, wanted, size).map(|(_, code)| code).ok(), expected, "{wanted:?} {size:?}");
+/// The wanted controls in the order in which they are set, or what is wrong with the first wrong one.
+fn in_order(known: &[ControlInfo], wanted: &BTreeMap<String, i64>) -> Result<Vec<(ControlInfo, i64)>, String> {
+    let mut ordered = Vec::new();
+    for (name, &value) in wanted {
+        let Some(control) = known.iter().find(|c| c.name == *name) else {
+            let names: Vec<_> = known.iter().map(|c| &*c.name).collect();
+            let names = if names.is_empty() { "no control at all".to_owned() } else { names.join(", ") };
+            return Err(format!("has no control \"{name}\"; it has {names}"));
         };
-        check(&all, None, [640, 480], Some(b"YUYV"));
-        check(&all, None, [1280, 720], Some(b"MJPG"));
-        check(&all[..1], None, [1280, 720], Some(b"YUYV"));
-        check(&all, Some(PixelFormat::Jpeg), [640, 480], Some(b"MJPG"));
-        check(&all, Some(PixelFormat::Nv12), [640, 480], None);
-        check(&all[2..], None, [640, 480], None);
+        if control.flags & V4L2_CTRL_FLAG_READ_ONLY != 0 {
+            return Err(format!("does not let {name} be set: it can only be read"));
+        }
+        let (minimum, maximum) = (control.minimum, control.maximum);
+        if is_ranged(control) && !(minimum..=maximum).contains(&value) {
+            return Err(format!("cannot set {name} = {value}: it takes {minimum} to {maximum}"));
+        }
+        ordered.push((control.clone(), value));
     }
-
-    #[test]
-    fn a_camera_that_is_none_is_named() {
-        let error = |name: &str| devices::resolve(name).map(|_| ()).unwrap_err().to_string();
-        assert!(error("/dev/video-none").contains("/dev/video-none"));
-        assert!(error("No such card").contains("No such card"));
-        let node = devices::resolve("/dev/null").unwrap();
-        let device = Device::with_path(&node).unwrap();
-        let error = devices::check_capture(&device, &node).unwrap_err().to_string();
-        assert!(error.contains("/dev/null is no camera"), "{error}");
-    }
+    ordered.sort_by_key(|(control, _)| !is_switch(control));
+    Ok(ordered)
 }
+
+/// Boolean (2), menu (3), integer menu (9).
+fn is_switch(control: &ControlInfo) -> bool {
+    matches!(control.kind, 2 | 3 | 9)
+}
+
+/// All but a button (4) and a bit mask (8) lie between minimum and maximum.
+fn is_ranged(control: &ControlInfo) -> bool {
+    !matches!(control.kind, 4 | 8)
+}
+
+#[cfg(test)]
+mod tests;

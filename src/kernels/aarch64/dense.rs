@@ -55,7 +55,9 @@ impl Dense {
             let block = &mut weights[o / OUTPUTS * each..][..each];
             for (from, to) in row.chunks(STEP).zip(block.chunks_exact_mut(OUTPUTS * STEP)) {
                 if method == Method::Dot {
-                    from.iter().enumerate().for_each(|(i, &w)| to[DotProd::place(i, o % OUTPUTS)] = w);
+                    // Four adjacent inputs stay together.
+                    let fours = from.chunks(4).enumerate();
+                    fours.for_each(|(i, w)| to[DotProd::place(4 * i, o % OUTPUTS)..][..w.len()].copy_from_slice(w));
                 } else {
                     to[o % OUTPUTS * STEP..][..from.len()].copy_from_slice(from);
                 }

@@ -39,10 +39,11 @@ pub(crate) fn conv(kernel: Kernel, strategy: Strategy, layer: &Layer) -> Option<
     if let Some(depthwise) = depthwise::Depthwise::new(layer) {
         return Some(Box::new(depthwise));
     }
-    if kernel == Kernel::Neon && strategy == Strategy::Auto {
-        if let Some(winograd) = winograd::Winograd::new(layer) {
-            return Some(Box::new(winograd));
-        }
+    if kernel == Kernel::Neon
+        && strategy == Strategy::Auto
+        && let Some(winograd) = winograd::Winograd::new(layer)
+    {
+        return Some(Box::new(winograd));
     }
     Some(match kernel {
         Kernel::DotProd => Box::new(direct::Direct::<dotprod::DotProd>::new(layer)),

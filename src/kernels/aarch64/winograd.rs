@@ -354,8 +354,8 @@ unsafe fn transform_inputs(patch: Patch, to: *mut i16, stride: usize) {
             let row = patch.start.add(y * patch.row);
             transform_six(std::array::from_fn(|x| vreinterpretq_s16_u16(vmovl_u8(vld1_u8(row.add(x * patch.pixel))))))
         });
-        for x in 0..6 {
-            let column = transform_six([rows[0][x], rows[1][x], rows[2][x], rows[3][x], rows[4][x], rows[5][x]]);
+        let columns: [[int16x8_t; 6]; 6] = std::array::from_fn(|x| transform_six(rows.map(|row| row[x])));
+        for (x, column) in columns.into_iter().enumerate() {
             for (y, value) in column.into_iter().enumerate() {
                 vst1q_s16(to.add((y * 6 + x) * stride), value);
             }
@@ -390,8 +390,8 @@ fn transform_six(d: [int16x8_t; 6]) -> [int16x8_t; 6] {
 /// `products` is readable for 36 times 4 values.
 #[inline(always)]
 unsafe fn transform_products(products: *const i32) -> [[int32x4_t; 4]; 4] {
-    // SAFETY: the caller's promise.
     let columns: [[int32x4_t; 4]; 6] = std::array::from_fn(|x| {
+        // SAFETY: the caller's promise.
         transform_four(std::array::from_fn(|y| unsafe { vld1q_s32(products.add((y * 6 + x) * 4)) }))
     });
     // SAFETY: registers only.
