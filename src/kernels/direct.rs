@@ -277,31 +277,6 @@ impl<M: Micro> Direct<M> {
         }
     }
 
-    /// Copies the padded input rows of the output rows from `first` on.
-    ///
-    /// # Safety
-    /// The worker's strip has room for `strip_rows(rows)` rows by `plan.row`, and the M::GROUP elements of slack.
-    unsafe fn fill_strip(&self, plan: &Plan, input: &[u8], first: usize, rows: usize, strip: *mut M::Activation) {
-        let spec = &self.spec;
-        let zero = M::Activation::from_code(spec.input_zero_point);
-        let [height, width] = plan.shape;
-        for row in 0..self.strip_rows(rows) {
-            // SAFETY: the row lies in the strip; scratch memory is initialised and any bytes are a valid element.
-            let to = unsafe { std::slice::from_raw_parts_mut(strip.add(row * plan.row), plan.row) };
-            let y = (first * spec.stride[0] + row).wrapping_sub(spec.padding[0]);
-            if y >= height {
-                to.fill(zero);
-                continue;
-            }
-            let left = (spec.padding[1] * spec.in_channels).min(plan.row);
-            let count = (width * spec.in_channels).min(plan.row - left);
-            let from = &input[y * width * spec.in_channels..][..count];
-            to[..left].fill(zero);
-            to[left..left + count].iter_mut().zip(from).for_each(|(to, &code)| *to = M::Activation::from_code(code));
-            to[left + count..].fill(zero);
-        }
-    }
-
     /// One task.
     ///
     /// # Safety
@@ -328,7 +303,7 @@ impl<M: Micro> Direct<M> {
                 // SAFETY: the worker's memory is this thread's, and sized by `worker_bytes`.
                 unsafe {
                     if *worker.strip_of != row_task as u64 + 1 {
-                        self.fill_strip(plan, input, first, rows, worker.strip);
+                        fill_strip(&self.spec, input, plan.shape, first, self.strip_rows(rows), worker.strip, plan.row);
                         *worker.strip_of = row_task as u64 + 1;
                     }
                 }
@@ -465,8 +440,39 @@ impl<M: Micro> Algorithm for Direct<M> {
     }
 }
 
+/// Copies the input rows, padded, that the output rows from `first` on read: `rows` rows of `row` elements.
+///
+/// # Safety
+/// The strip has room for them; its memory is initialised.
+pub(crate) unsafe fn fill_strip<E: Element>(
+    spec: &ConvSpec,
+    input: &[u8],
+    [height, width]: [usize; 2],
+    first: usize,
+    rows: usize,
+    strip: *mut E,
+    row: usize,
+) {
+    let zero = E::from_code(spec.input_zero_point);
+    for i in 0..rows {
+        // SAFETY: the caller's promise; any bytes are a valid element.
+        let to = unsafe { std::slice::from_raw_parts_mut(strip.add(i * row), row) };
+        let y = (first * spec.stride[0] + i).wrapping_sub(spec.padding[0]);
+        if y >= height {
+            to.fill(zero);
+            continue;
+        }
+        let left = (spec.padding[1] * spec.in_channels).min(row);
+        let count = (width * spec.in_channels).min(row - left);
+        let from = &input[y * width * spec.in_channels..][..count];
+        to[..left].fill(zero);
+        to[left..left + count].iter_mut().zip(from).for_each(|(to, &code)| *to = E::from_code(code));
+        to[left + count..].fill(zero);
+    }
+}
+
 /// Pixels that the kernel spans, dilation included.
-fn window(spec: &ConvSpec, d: usize) -> usize {
+pub(crate) fn window(spec: &ConvSpec, d: usize) -> usize {
     (spec.kernel[d] - 1) * spec.dilation[d] + 1
 }
 

@@ -10,6 +10,7 @@
 //! | `conv`, `dense` | [`Conv`] and [`Dense`]: validation and the choice of an algorithm |
 //! | `direct` | the implicit GEMM driver, generic over a register tile (`direct::Micro`) |
 //! | `winograd` | exact 3x3 convolution with a quarter of the multiplications, on the same register tile with 16-bit operands |
+//! | `depthwise` | one input channel an output channel |
 //! | `dense` | the GEMV driver, generic over an inner loop (`dense::Stream`) |
 //! | `requantize` | i32 to codes; written once in plain Rust, compiled once per instruction set |
 //! | `pool`, `scratch` | threads; memory |
@@ -35,6 +36,8 @@ mod conv;
 mod cpu;
 #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "aarch64 has drivers of its own"))]
 mod dense;
+#[cfg(not(target_arch = "aarch64"))]
+mod depthwise;
 #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "aarch64 has drivers of its own"))]
 mod direct;
 pub mod generic;
@@ -45,6 +48,7 @@ mod pooling;
 mod requantize;
 mod scratch;
 pub mod spec;
+#[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "aarch64 has drivers of its own"))]
 mod winograd;
 
 #[cfg(target_arch = "aarch64")]

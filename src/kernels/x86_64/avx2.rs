@@ -2,6 +2,7 @@
 
 use crate::kernels::{
     dense::Stream,
+    depthwise::{Taps, Window},
     direct::{Micro, Tile},
     requantize::{self, Epilogue, Sums, Target},
     winograd::{self, Narrow, Patch, Shape, Transforms, Wide},
@@ -125,6 +126,62 @@ unsafe fn multiply<const PIXELS: usize, W: Load>(tile: &Tile<i16, W>) {
         for (v, acc) in acc.iter().enumerate() {
             // SAFETY: 16 accumulators a pixel.
             unsafe { _mm256_store_si256(tile.accumulators.add((pixel * VECTORS + v) * 8).cast(), *acc) };
+        }
+    }
+}
+
+/// Output pixels of a depthwise tile: with 2 vectors of channels, 8 accumulators.
+const PIXELS_OF_TAPS: usize = 4;
+
+// SAFETY: `depthwise` reads 2 vectors of codes a tap and pixel and of weights a tap, and writes 2 vectors a pixel.
+unsafe impl Taps for Avx2 {
+    const NAME: &'static str = "depthwise-avx2";
+    const PIXELS: usize = PIXELS_OF_TAPS;
+    const CHANNELS: usize = 16;
+
+    unsafe fn tile(window: &Window, pixels: usize) {
+        // SAFETY: the contract of `Taps`.
+        unsafe {
+            match pixels {
+                PIXELS_OF_TAPS => depthwise::<PIXELS_OF_TAPS>(window),
+                pixels => (0..pixels).for_each(|pixel| {
+                    let input = window.input.add(pixel * window.pixel_stride);
+                    let accumulators = window.accumulators.add(pixel * 16);
+                    depthwise::<1>(&Window { input, accumulators, ..*window });
+                }),
+            }
+        }
+    }
+
+    unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
+        // SAFETY: the contract of `Taps`.
+        unsafe { requantize_16(epilogue, first, sums, target) }
+    }
+}
+
+/// # Safety
+/// The contract of [`Taps::tile`] with `PIXELS` pixels; AVX2 is available.
+#[target_feature(enable = "avx2")]
+unsafe fn depthwise<const PIXELS: usize>(window: &Window) {
+    let mut acc = [[_mm256_setzero_si256(); 2]; PIXELS];
+    for (tap, &offset) in window.taps.iter().enumerate() {
+        for v in 0..2 {
+            // SAFETY: 16 weights a tap, 16 codes a tap and pixel.
+            unsafe {
+                let w = _mm256_load_si256(window.weights.add(tap * 16 + v * 8).cast());
+                for (pixel, acc) in acc.iter_mut().enumerate() {
+                    let codes = window.input.add(pixel * window.pixel_stride + offset + v * 8);
+                    // The upper half of each lane is 0, so this is one product.
+                    let a = _mm256_cvtepu8_epi32(_mm_loadl_epi64(codes.cast()));
+                    acc[v] = _mm256_add_epi32(acc[v], _mm256_madd_epi16(a, w));
+                }
+            }
+        }
+    }
+    for (pixel, acc) in acc.iter().enumerate() {
+        for (v, acc) in acc.iter().enumerate() {
+            // SAFETY: 16 accumulators a pixel.
+            unsafe { _mm256_store_si256(window.accumulators.add(pixel * 16 + v * 8).cast(), *acc) };
         }
     }
 }

@@ -7,6 +7,7 @@ use super::{
     Kernel,
     conv::{Algorithm, Layer, Strategy},
     dense::{DenseAlgorithm, DenseLayer, Streamed},
+    depthwise::{Depthwise, Taps},
     direct::{Direct, Micro},
     winograd::{Transforms, Winograd},
 };
@@ -14,8 +15,8 @@ use super::{
 /// The algorithm for a layer, or `None` where only `generic` serves it.
 pub(crate) fn conv(kernel: Kernel, strategy: Strategy, layer: &Layer) -> Option<Box<dyn Algorithm>> {
     match kernel {
-        Kernel::Avx2 => Some(winograd_or_direct::<avx2::Avx2Wide, avx2::Avx2>(strategy, layer)),
-        Kernel::Vnni => Some(winograd_or_direct::<vnni::VnniWide, vnni::Vnni>(strategy, layer)),
+        Kernel::Avx2 => Some(choose::<avx2::Avx2Wide, avx2::Avx2>(strategy, layer)),
+        Kernel::Vnni => Some(choose::<vnni::VnniWide, vnni::Vnni>(strategy, layer)),
         _ => None,
     }
 }
@@ -23,7 +24,15 @@ pub(crate) fn conv(kernel: Kernel, strategy: Strategy, layer: &Layer) -> Option<
 /// Fewer inputs or outputs than this, and the transforms cost more than the multiplications they save.
 const LEAST_CHANNELS: usize = 32;
 
-fn winograd_or_direct<W: Transforms, D: Micro>(strategy: Strategy, layer: &Layer) -> Box<dyn Algorithm> {
+/// | layer | algorithm |
+/// |---|---|
+/// | a group a channel, no fused pool | depthwise |
+/// | 3x3 of stride 1, at least 32 channels on both sides, a multiple of 32 (AVX2: 16) inputs, sums below 2^25 | Winograd |
+/// | any other | direct |
+fn choose<W: Transforms, D: Micro + Taps>(strategy: Strategy, layer: &Layer) -> Box<dyn Algorithm> {
+    if let Some(depthwise) = Depthwise::<D>::new(layer) {
+        return Box::new(depthwise);
+    }
     let wide = layer.spec.in_channels.min(layer.spec.out_channels) >= LEAST_CHANNELS;
     let winograd = match strategy {
         Strategy::Winograd => Winograd::<W>::new(layer),

@@ -2,6 +2,7 @@
 
 use crate::kernels::{
     dense::Stream,
+    depthwise::{Taps, Window},
     direct::{Micro, Tile},
     requantize::{self, Epilogue, Sums, Target},
     winograd::{self, Narrow, Patch, Shape, Transforms, Wide},
@@ -140,6 +141,62 @@ where
         for (v, acc) in acc.iter().enumerate() {
             // SAFETY: 32 accumulators a pixel.
             unsafe { _mm512_store_si512(tile.accumulators.add((pixel * VECTORS + v) * 16).cast(), *acc) };
+        }
+    }
+}
+
+/// Output pixels of a depthwise tile: with 2 vectors of channels, 8 sums under way.
+const PIXELS_OF_TAPS: usize = 4;
+
+// SAFETY: `depthwise` reads 2 vectors of codes a tap and pixel and of weights a tap, and writes 2 vectors a pixel.
+unsafe impl Taps for Vnni {
+    const NAME: &'static str = "depthwise-vnni";
+    const PIXELS: usize = PIXELS_OF_TAPS;
+    const CHANNELS: usize = 32;
+
+    unsafe fn tile(window: &Window, pixels: usize) {
+        // SAFETY: the contract of `Taps`.
+        unsafe {
+            match pixels {
+                PIXELS_OF_TAPS => depthwise::<PIXELS_OF_TAPS>(window),
+                pixels => (0..pixels).for_each(|pixel| {
+                    let input = window.input.add(pixel * window.pixel_stride);
+                    let accumulators = window.accumulators.add(pixel * 32);
+                    depthwise::<1>(&Window { input, accumulators, ..*window });
+                }),
+            }
+        }
+    }
+
+    unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
+        // SAFETY: the contract of `Taps`.
+        unsafe { requantize_32(epilogue, first, sums, target) }
+    }
+}
+
+/// # Safety
+/// The contract of [`Taps::tile`] with `PIXELS` pixels; AVX-512 VNNI is available.
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn depthwise<const PIXELS: usize>(window: &Window) {
+    let mut acc = [[_mm512_setzero_si512(); 2]; PIXELS];
+    for (tap, &offset) in window.taps.iter().enumerate() {
+        for v in 0..2 {
+            // SAFETY: 32 weights a tap, 32 codes a tap and pixel.
+            unsafe {
+                let w = _mm512_load_si512(window.weights.add(tap * 32 + v * 16).cast());
+                for (pixel, acc) in acc.iter_mut().enumerate() {
+                    let codes = window.input.add(pixel * window.pixel_stride + offset + v * 16);
+                    // The upper half of each lane is 0, so this is one product.
+                    let a = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.cast()));
+                    acc[v] = _mm512_dpwssd_epi32(acc[v], a, w);
+                }
+            }
+        }
+    }
+    for (pixel, acc) in acc.iter().enumerate() {
+        for (v, acc) in acc.iter().enumerate() {
+            // SAFETY: 32 accumulators a pixel.
+            unsafe { _mm512_store_si512(window.accumulators.add(pixel * 32 + v * 16).cast(), *acc) };
         }
     }
 }
