@@ -2,6 +2,9 @@
 //!
 //! There is one multiplication for each activation that is read, so nothing is gained by summing neighbours in memory (they are other channels): a vector
 //! of channels is widened to 32 bits and multiplied by its weights tap by tap, for a few pixels at once.
+//!
+//! Two inputs an output are served as well, since a pair of them fits 32 bits. That is how 9-bit weights come here (`u8` weights less their zero point): as a
+//! sum of two 8-bit weights on an input that is there twice.
 
 use super::{
     ConvSpec, Pool, Scratch,
@@ -24,7 +27,9 @@ pub(crate) struct Window<'a> {
     pub(crate) pixel_stride: usize,
     /// Where each tap lies in a window.
     pub(crate) taps: &'a [usize],
-    /// `[tap][CHANNELS]`, on a cache line.
+    /// Inputs an output: 1 or 2.
+    pub(crate) depth: usize,
+    /// `[tap][CHANNELS]`, on a cache line: the weight, or the pair of weights, the first in the lower half.
     pub(crate) weights: *const i32,
     /// `[PIXELS][CHANNELS]`, on a cache line; written, not added to.
     pub(crate) accumulators: *mut i32,
@@ -33,7 +38,7 @@ pub(crate) struct Window<'a> {
 /// The inner loop of a depthwise convolution.
 ///
 /// # Safety
-/// The driver gives `tile` memory by this contract, and an implementation must stay inside of it: it reads `CHANNELS` codes at each tap of each of
+/// The driver gives `tile` memory by this contract, and an implementation must stay inside of it: it reads `depth * CHANNELS` codes at each tap of each of
 /// `pixels` windows, `taps.len() * CHANNELS` weights, and writes `pixels * CHANNELS` accumulators: the sum over the taps of weight times code.
 /// `requantize` is that of [`Micro`](super::direct::Micro). Both are called only on a CPU that has the kernel's features.
 pub(crate) unsafe trait Taps: Send + Sync + 'static {
@@ -57,7 +62,7 @@ pub(crate) unsafe trait Taps: Send + Sync + 'static {
     unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target);
 }
 
-/// A convolution with as many groups as input and output channels.
+/// A convolution with as many groups as output channels, and one or two inputs in each.
 pub(crate) struct Depthwise<T: Taps> {
     spec: ConvSpec,
     /// `[block][tap][CHANNELS]`
@@ -71,14 +76,16 @@ impl<T: Taps> Depthwise<T> {
     pub(crate) fn new(layer: &Layer) -> Option<Self> {
         let spec = layer.spec;
         let channels = spec.groups;
-        if channels < 2 || spec.in_channels != channels || spec.out_channels != channels || spec.pool {
+        if channels < 2 || spec.in_channels > 2 * channels || spec.out_channels != channels || spec.pool {
             return None;
         }
         let taps = spec.kernel[0] * spec.kernel[1];
         let mut weights = Buffer::new(channels.div_ceil(T::CHANNELS) * taps * T::CHANNELS);
         for c in 0..channels {
-            for (tap, &weight) in layer.channel(c).iter().enumerate() {
-                weights[(c / T::CHANNELS * taps + tap) * T::CHANNELS + c % T::CHANNELS] = weight.into();
+            for (tap, inputs) in layer.channel(c).chunks_exact(spec.in_channels / channels).enumerate() {
+                let pair = [inputs[0], inputs.get(1).copied().unwrap_or(0)].map(i32::from);
+                weights[(c / T::CHANNELS * taps + tap) * T::CHANNELS + c % T::CHANNELS] =
+                    pair[1] << 16 | pair[0] & 0xFFFF;
             }
         }
         let epilogue = Epilogue::new(layer.requantize, &layer.offsets(0), 1, T::CHANNELS);
@@ -92,7 +99,7 @@ impl<T: Taps> Depthwise<T> {
     /// Outputs of the rows from `first` on.
     ///
     /// # Safety
-    /// The strip holds their input rows of `row` bytes, with `CHANNELS` bytes after them; `accumulators` has room for a tile; the rows are ours.
+    /// The strip holds their input rows of `row` bytes, with `2 * CHANNELS` bytes after them; `accumulators` has room for a tile; the rows are ours.
     #[allow(clippy::too_many_arguments)]
     unsafe fn rows(
         &self,
@@ -106,7 +113,8 @@ impl<T: Taps> Depthwise<T> {
         output: *mut u8,
     ) {
         let channels = self.spec.out_channels;
-        let pixel_stride = self.spec.stride[1] * channels;
+        let depth = self.spec.in_channels / channels;
+        let pixel_stride = self.spec.stride[1] * self.spec.in_channels;
         for y in 0..rows {
             for (block, weights) in self.weights.chunks_exact(taps.len() * T::CHANNELS).enumerate() {
                 let first_channel = block * T::CHANNELS;
@@ -115,9 +123,9 @@ impl<T: Taps> Depthwise<T> {
                     let pixels = T::PIXELS.min(width - x);
                     // SAFETY: the caller's promise. A last block reads past its pixel, into the next one's channels or what follows the strip.
                     unsafe {
-                        let input = strip.add(y * self.spec.stride[0] * row + x * pixel_stride + first_channel);
+                        let input = strip.add(y * self.spec.stride[0] * row + x * pixel_stride + first_channel * depth);
                         let weights = weights.as_ptr();
-                        T::tile(&Window { input, pixel_stride, taps, weights, accumulators }, pixels);
+                        T::tile(&Window { input, pixel_stride, taps, depth, weights, accumulators }, pixels);
                         let sums = Sums { first: accumulators, across: 0, rows: 1, columns: pixels };
                         let output = output.add(((first + y) * width + x) * channels + first_channel);
                         let target = Target { output, stride: channels, row: 0, channels: count };
@@ -143,7 +151,7 @@ impl<T: Taps> Algorithm for Depthwise<T> {
         let rows = height.div_ceil(wanted).min(most.max(1));
         let count = spec.kernel[0] * spec.kernel[1];
         let accumulators = T::PIXELS * T::CHANNELS * size_of::<i32>();
-        let each = accumulators + self.strip_rows(rows) * row + T::CHANNELS + LINE;
+        let each = accumulators + self.strip_rows(rows) * row + 2 * T::CHANNELS + LINE;
         let areas = scratch.areas(count * size_of::<usize>(), pool.threads(), each);
         let taps = areas.shared().cast::<usize>();
         for tap in 0..count {

@@ -132,6 +132,8 @@ fn every_kind_of_layer() {
             ConvSpec { groups: 16, stride: [2, 2], padding: [0, 0, 1, 1], ..spec(16, 16, 3) },
             [8, 12],
         ),
+        ("depthwise, two inputs a channel", ConvSpec { groups: 70, ..spec(140, 70, 3) }, [7, 9]),
+        ("depthwise, dilated 5x5", ConvSpec { groups: 33, dilation: [2, 1], ..spec(33, 33, 5) }, [9, 6]),
         ("depthwise, two outputs a channel", ConvSpec { groups: 6, ..spec(6, 12, 3) }, [5, 5]),
         ("a tall kernel", ConvSpec { kernel: [5, 1], padding: [2, 0, 2, 0], ..spec(8, 16, 3) }, [9, 9]),
         ("a wide kernel", ConvSpec { kernel: [1, 5], padding: [0, 2, 0, 2], ..spec(8, 16, 3) }, [9, 9]),

@@ -142,14 +142,8 @@ unsafe impl Taps for Avx2 {
     unsafe fn tile(window: &Window, pixels: usize) {
         // SAFETY: the contract of `Taps`.
         unsafe {
-            match pixels {
-                PIXELS_OF_TAPS => depthwise::<PIXELS_OF_TAPS>(window),
-                pixels => (0..pixels).for_each(|pixel| {
-                    let input = window.input.add(pixel * window.pixel_stride);
-                    let accumulators = window.accumulators.add(pixel * 16);
-                    depthwise::<1>(&Window { input, accumulators, ..*window });
-                }),
-            }
+            let by_depth = if window.depth == 1 { by_pixel::<1> } else { by_pixel::<2> };
+            by_depth(window, pixels);
         }
     }
 
@@ -160,19 +154,38 @@ unsafe impl Taps for Avx2 {
 }
 
 /// # Safety
-/// The contract of [`Taps::tile`] with `PIXELS` pixels; AVX2 is available.
+/// The contract of [`Taps::tile`]; AVX2 is available.
+unsafe fn by_pixel<const DEPTH: usize>(window: &Window, pixels: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if pixels == PIXELS_OF_TAPS {
+            return depthwise::<PIXELS_OF_TAPS, DEPTH>(window);
+        }
+        for pixel in 0..pixels {
+            let input = window.input.add(pixel * window.pixel_stride);
+            let accumulators = window.accumulators.add(pixel * 16);
+            depthwise::<1, DEPTH>(&Window { input, accumulators, ..*window });
+        }
+    }
+}
+
+/// # Safety
+/// The contract of [`Taps::tile`] with `PIXELS` pixels and `DEPTH` inputs an output; AVX2 is available.
 #[target_feature(enable = "avx2")]
-unsafe fn depthwise<const PIXELS: usize>(window: &Window) {
+unsafe fn depthwise<const PIXELS: usize, const DEPTH: usize>(window: &Window) {
     let mut acc = [[_mm256_setzero_si256(); 2]; PIXELS];
     for (tap, &offset) in window.taps.iter().enumerate() {
         for v in 0..2 {
-            // SAFETY: 16 weights a tap, 16 codes a tap and pixel.
+            // SAFETY: 16 weights a tap, 16 or twice 16 codes a tap and pixel.
             unsafe {
                 let w = _mm256_load_si256(window.weights.add(tap * 16 + v * 8).cast());
                 for (pixel, acc) in acc.iter_mut().enumerate() {
-                    let codes = window.input.add(pixel * window.pixel_stride + offset + v * 8);
-                    // The upper half of each lane is 0, so this is one product.
-                    let a = _mm256_cvtepu8_epi32(_mm_loadl_epi64(codes.cast()));
+                    let codes = window.input.add(pixel * window.pixel_stride + offset + v * 8 * DEPTH);
+                    let a = match DEPTH {
+                        // The upper half of each lane is 0, so this is one product.
+                        1 => _mm256_cvtepu8_epi32(_mm_loadl_epi64(codes.cast())),
+                        _ => _mm256_cvtepu8_epi16(_mm_loadu_si128(codes.cast())),
+                    };
                     acc[v] = _mm256_add_epi32(acc[v], _mm256_madd_epi16(a, w));
                 }
             }

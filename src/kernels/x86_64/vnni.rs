@@ -157,14 +157,8 @@ unsafe impl Taps for Vnni {
     unsafe fn tile(window: &Window, pixels: usize) {
         // SAFETY: the contract of `Taps`.
         unsafe {
-            match pixels {
-                PIXELS_OF_TAPS => depthwise::<PIXELS_OF_TAPS>(window),
-                pixels => (0..pixels).for_each(|pixel| {
-                    let input = window.input.add(pixel * window.pixel_stride);
-                    let accumulators = window.accumulators.add(pixel * 32);
-                    depthwise::<1>(&Window { input, accumulators, ..*window });
-                }),
-            }
+            let by_depth = if window.depth == 1 { by_pixel::<1> } else { by_pixel::<2> };
+            by_depth(window, pixels);
         }
     }
 
@@ -175,19 +169,38 @@ unsafe impl Taps for Vnni {
 }
 
 /// # Safety
-/// The contract of [`Taps::tile`] with `PIXELS` pixels; AVX-512 VNNI is available.
-#[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn depthwise<const PIXELS: usize>(window: &Window) {
+/// The contract of [`Taps::tile`]; AVX-512 VNNI is available.
+unsafe fn by_pixel<const DEPTH: usize>(window: &Window, pixels: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if pixels == PIXELS_OF_TAPS {
+            return depthwise::<PIXELS_OF_TAPS, DEPTH>(window);
+        }
+        for pixel in 0..pixels {
+            let input = window.input.add(pixel * window.pixel_stride);
+            let accumulators = window.accumulators.add(pixel * 32);
+            depthwise::<1, DEPTH>(&Window { input, accumulators, ..*window });
+        }
+    }
+}
+
+/// # Safety
+/// The contract of [`Taps::tile`] with `PIXELS` pixels and `DEPTH` inputs an output; AVX-512 VNNI is available.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn depthwise<const PIXELS: usize, const DEPTH: usize>(window: &Window) {
     let mut acc = [[_mm512_setzero_si512(); 2]; PIXELS];
     for (tap, &offset) in window.taps.iter().enumerate() {
         for v in 0..2 {
-            // SAFETY: 32 weights a tap, 32 codes a tap and pixel.
+            // SAFETY: 32 weights a tap, 32 or twice 32 codes a tap and pixel.
             unsafe {
                 let w = _mm512_load_si512(window.weights.add(tap * 32 + v * 16).cast());
                 for (pixel, acc) in acc.iter_mut().enumerate() {
-                    let codes = window.input.add(pixel * window.pixel_stride + offset + v * 16);
-                    // The upper half of each lane is 0, so this is one product.
-                    let a = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.cast()));
+                    let codes = window.input.add(pixel * window.pixel_stride + offset + v * 16 * DEPTH);
+                    let a = match DEPTH {
+                        // The upper half of each lane is 0, so this is one product.
+                        1 => _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.cast())),
+                        _ => _mm512_cvtepu8_epi16(_mm256_loadu_si256(codes.cast())),
+                    };
                     acc[v] = _mm512_dpwssd_epi32(acc[v], a, w);
                 }
             }
