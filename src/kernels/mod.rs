@@ -48,7 +48,7 @@ mod pooling;
 mod requantize;
 mod scratch;
 pub mod spec;
-#[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "aarch64 has drivers of its own"))]
+#[cfg(not(target_arch = "aarch64"))]
 mod winograd;
 
 #[cfg(target_arch = "aarch64")]

@@ -103,6 +103,7 @@ fn advise_huge(data: NonNull<u8>, layout: Layout) {
 }
 
 /// Fetches a cache line into L2, if the CPU likes to.
+#[cfg(not(target_arch = "aarch64"))]
 #[inline(always)]
 pub(crate) fn prefetch<T>(line: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -111,12 +112,7 @@ pub(crate) fn prefetch<T>(line: *const T) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T1>(line.cast());
     }
-    #[cfg(all(target_arch = "aarch64", not(miri)))]
-    // SAFETY: a prefetch never faults.
-    unsafe {
-        std::arch::asm!("prfm pldl2keep, [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
-    }
-    #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    #[cfg(any(miri, not(target_arch = "x86_64")))]
     let _ = line;
 }
 
