@@ -1,9 +1,24 @@
 //! What is done about events: each action has a bounded outbox and a thread of its own, so that none waits for another.
+//!
+//! [`start`] drives every GPIO line to its safe level first, then starts one thread an action and returns an
+//! [`ActionHandle`] for each. Whoever has events calls [`ActionHandle::send`], which never blocks; [`close_all`] drains
+//! what is queued within a limit and releases the lines. An action that cannot work (a line held by another process, a
+//! broker that is away) is degraded, says so once, and tries again by itself: it never stops the daemon.
+
+pub mod gpio;
+pub mod log;
+pub mod mqtt;
+mod outbox;
+pub mod payload;
+mod runner;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+pub use runner::{ActionHandle, ActionStatus, Health, close_all};
 
 use crate::clock::Monotonic;
-use crate::config::plan::Level;
+use crate::config::plan::{ActionKind, ActionPlan, Level, LogPlan, MqttPlan, RulePlan};
 use crate::rules::Event;
 
 /// What an action is told.
@@ -27,6 +42,8 @@ pub struct CameraStatus {
 }
 
 /// What actions tell back, for the summary, the metrics and the tests.
+///
+/// It is called on the action's own thread and must return quickly: the action waits meanwhile.
 pub trait Observer: Send + Sync {
     /// A line changed. `cause` is the event behind it, absent for the safe level at start and exit.
     fn edge(&self, edge: &Edge);
@@ -43,6 +60,117 @@ pub struct Edge {
     pub level: Level,
     /// When the call that drove it had returned.
     pub at: Monotonic,
-    /// The event that caused it.
+    /// The event that caused it. Absent for the safe level at start and exit, and for a pulse's end, which time causes.
     pub cause: Option<Arc<Event>>,
+}
+
+impl Edge {
+    /// From the capture of the frame that decided to the edge on the pin; `None` if no event caused the edge.
+    pub fn latency(&self) -> Option<Duration> {
+        self.cause.as_ref().map(|event| self.at.since(event.captured))
+    }
+}
+
+/// What every action of a device needs to know.
+#[derive(Clone)]
+pub struct ActionContext {
+    /// The board's name; the second part of every topic.
+    pub device: Arc<str>,
+    /// The rules, so that their states can be published before they first change.
+    pub rules: Vec<RuleInfo>,
+    /// The cameras, so that their states can be published before they first change.
+    pub cameras: Vec<Arc<str>>,
+    /// Who is told of edges and deliveries.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// A rule as an action sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleInfo {
+    /// The rule's name: part of its topic.
+    pub name: Arc<str>,
+    /// What people are shown.
+    pub label: String,
+    /// The actions that it feeds.
+    pub actions: Vec<String>,
+}
+
+impl From<&RulePlan> for RuleInfo {
+    /// The label is the name with spaces for `_` and `-`.
+    fn from(rule: &RulePlan) -> Self {
+        Self { name: rule.name.clone(), label: rule.name.replace(['_', '-'], " "), actions: rule.actions.clone() }
+    }
+}
+
+/// Why the actions could not be started at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    /// The system gave no thread.
+    #[error(
+        "action \"{action}\": starting its thread failed: {source}; look at the limits of tasks (ulimit -u, TasksMax=)"
+    )]
+    Thread {
+        /// The action.
+        action: Arc<str>,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The system gave no event queue (epoll) for a network connection.
+    #[error(
+        "action \"{action}\": starting its network loop failed: {source}; look at the limit of open files (ulimit -n)"
+    )]
+    Network {
+        /// The action.
+        action: Arc<str>,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Starts every action of `plans`, in their order.
+///
+/// All GPIO lines are driven to their safe level before any thread is started. A line, file or broker that fails is not
+/// an error here: its handle is degraded ([`ActionHandle::status`]), the reason is logged, and the action tries again
+/// by itself with back-off.
+///
+/// # Errors
+/// [`ActionError`] when the system gives no thread or no event queue; lines opened so far are released at their safe level.
+pub fn start(plans: &[ActionPlan], context: ActionContext) -> Result<Vec<ActionHandle>, ActionError> {
+    let context = Arc::new(context);
+    // Collected before the first thread starts: no line waits for another action.
+    let prepared: Vec<Prepared<'_>> = plans.iter().map(|plan| Prepared::new(plan, &context)).collect();
+    prepared.into_iter().map(|prepared| prepared.spawn(&context)).collect()
+}
+
+/// An action whose line, if it has one, is at its safe level.
+enum Prepared<'a> {
+    Gpio(Box<gpio::Driver>),
+    Mqtt(Arc<str>, &'a MqttPlan),
+    Log(Arc<str>, &'a LogPlan),
+}
+
+impl<'a> Prepared<'a> {
+    fn new(plan: &'a ActionPlan, context: &Arc<ActionContext>) -> Self {
+        let name = plan.name.clone();
+        match &plan.kind {
+            ActionKind::Gpio(gpio) => Self::Gpio(Box::new(gpio::Driver::open(name, gpio, context.observer.clone()))),
+            ActionKind::Mqtt(mqtt) => Self::Mqtt(name, mqtt),
+            ActionKind::Log(log) => Self::Log(name, log),
+        }
+    }
+
+    fn spawn(self, context: &Arc<ActionContext>) -> Result<ActionHandle, ActionError> {
+        match self {
+            Self::Gpio(driver) => driver.spawn(),
+            Self::Mqtt(name, plan) => mqtt::spawn(name, plan, context),
+            Self::Log(name, plan) => log::spawn(name, plan, context),
+        }
+    }
+}
+
+/// FNV-1a, 64 bit (Fowler, Noll, Vo): for names and seeds, not for secrets. Parts are separated, so that
+/// `["ab", "c"]` and `["a", "bc"]` differ.
+pub(crate) fn fnv1a(parts: &[&[u8]]) -> u64 {
+    let separated = parts.iter().flat_map(|part| part.iter().copied().chain([0xff]));
+    separated.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }

@@ -1,1 +1,269 @@
-//! The daemon: wiring, supervision, back-off, watchdog, signals.
+//! The daemon: wiring, supervision, watchdog, signals.
+//!
+//! One thread a camera, this one for inference (with the kernel pool's workers), one an action. Pins are driven to their
+//! safe levels before the model is loaded, and again before their lines are released, however the daemon ends.
+
+mod dispatch;
+mod inference;
+mod notify;
+pub mod recorder;
+mod signals;
+pub mod summary;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::actions::{self, ActionContext, ActionError, CameraStatus, RuleInfo, close_all, gpio};
+use crate::capture::slot::FrameSlots;
+use crate::capture::supervise::{CameraState, run_camera};
+use crate::clock::Monotonic;
+use crate::config::Plan;
+use crate::config::plan::{CameraPlan, SourcePlan};
+use crate::model::{Labels, LoadOptions, Model, ModelError, ModelFiles};
+use crate::rules::{self, RuleProblem, RuleSet};
+use crate::telemetry::CameraCounters;
+
+use dispatch::Dispatcher;
+use inference::Inference;
+use notify::Notifier;
+use recorder::Recorder;
+use signals::SignalThread;
+use summary::{ActionOutcome, CameraOutcome, Summary};
+
+/// The longest that the loop waits without a frame: the watchdog's rhythm while every camera is away.
+const EMPTY_WAIT: Duration = Duration::from_secs(5);
+/// How often the end of a `--once` run, a stop and the status line are looked at.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// How long shutdown lets the outboxes drain.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How to run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// End when every files source is read through and the outboxes are empty.
+    pub once: bool,
+    /// Keep what the model saw, for a contact sheet.
+    pub keep_pictures: bool,
+}
+
+/// Why the daemon could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The model cannot be loaded, or failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Rules name classes that the model does not have.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Rules(Vec<RuleProblem>),
+    /// An action cannot work as configured.
+    #[error(transparent)]
+    Action(#[from] ActionError),
+    /// A thread or a signal handler could not be set up.
+    #[error("starting the {what}: {source}; the board may be out of memory or the unit's TasksMax too low")]
+    Start {
+        /// What was being started.
+        what: String,
+        /// What the kernel answered.
+        source: std::io::Error,
+    },
+}
+
+/// Runs until a signal, or with `once` until the files are read through, and says what happened.
+///
+/// # Errors
+/// The daemon could not start, or the model failed while running. Pins are safe in either case.
+pub fn run(plan: &Plan, options: Options) -> Result<Summary, DaemonError> {
+    crate::panics::end_process_on_panic(1, make_pins_safe);
+    // What a look at the labels shows need not wait for the network.
+    if let Some(labels) = ModelFiles::beside(&plan.model.path)?.labels {
+        compile_rules(plan, &labels)?;
+    }
+    let recorder = Arc::new(Recorder::new());
+    let actions = actions::start(&plan.actions, action_context(plan, recorder.clone()))?;
+    let dispatcher = Arc::new(Dispatcher::new(actions, &plan.rules, recorder.clone()));
+
+    let load = LoadOptions { engine: plan.model.kernel.clone(), threads: plan.model.threads };
+    let model = Model::load(&plan.model.path, &load)?;
+    let rules = compile_rules(plan, model.labels())?;
+    log::info!("model {}: {}", plan.model.path.display(), model.load_report());
+    let description = model.load_report().to_string();
+
+    let counters: Vec<_> = plan.cameras.iter().map(|_| Arc::new(CameraCounters::default())).collect();
+    let slots = Arc::new(FrameSlots::new(&counters));
+    let stop = Arc::new(AtomicBool::new(false));
+    let signals = {
+        let slots = slots.clone();
+        SignalThread::start(stop.clone(), move || slots.close()).map_err(|e| start_error("signal handlers", e))?
+    };
+    let cameras = Cameras::start(&plan.cameras, &slots, &counters, &stop, &dispatcher)?;
+    let inference = Inference::new(model, rules, &plan.cameras, &counters, recorder.clone(), options.keep_pictures);
+
+    let outcome = Loop { inference, slots: &slots, stop: &stop, dispatcher: &dispatcher, cameras: &cameras }
+        .run(options.once, &recorder);
+
+    stop.store(true, Ordering::SeqCst);
+    slots.close();
+    cameras.join();
+    drop(signals);
+    let ended = Monotonic::now();
+    let closed = close_actions(&dispatcher);
+    outcome?;
+    let cameras = std::iter::zip(&plan.cameras, counters)
+        .map(|(plan, counters)| CameraOutcome { name: plan.name.clone(), counters })
+        .collect();
+    Ok(Summary { model: description, elapsed: ended.since(recorder.started()), cameras, actions: closed, recorder })
+}
+
+fn action_context(plan: &Plan, observer: Arc<Recorder>) -> ActionContext {
+    ActionContext {
+        device: plan.device.as_str().into(),
+        rules: plan.rules.iter().map(RuleInfo::from).collect(),
+        cameras: plan.cameras.iter().map(|c| c.name.clone()).collect(),
+        observer,
+    }
+}
+
+fn start_error(what: &str, source: std::io::Error) -> DaemonError {
+    DaemonError::Start { what: what.to_owned(), source }
+}
+
+/// Drains and closes every action at the same time, so that a broker that is away does not keep a pin from its level.
+fn close_actions(dispatcher: &Dispatcher) -> Vec<ActionOutcome> {
+    let late = close_all(dispatcher.actions(), DRAIN);
+    for name in &late {
+        log::warn!("action {name}: not finished within {DRAIN:?}");
+    }
+    let outcome = |action: &actions::ActionHandle| ActionOutcome {
+        name: action.name().clone(),
+        dropped: action.dropped(),
+        left: action.depth() as u64,
+    };
+    dispatcher.actions().iter().map(outcome).collect()
+}
+
+fn compile_rules(plan: &Plan, labels: &Labels) -> Result<RuleSet, DaemonError> {
+    rules::compile(plan, &labels.iter().collect::<Vec<_>>()).map_err(DaemonError::Rules)
+}
+
+/// Drives every line to its safe level, from any thread, in whatever state the rest is.
+fn make_pins_safe() {
+    let (driven, errors) = gpio::drive_all_safe();
+    log::warn!("{driven} lines driven to their safe levels");
+    errors.iter().for_each(|error| log::error!("{error}"));
+}
+
+/// The camera threads.
+struct Cameras {
+    threads: Vec<(JoinHandle<()>, bool)>,
+    healthy: Arc<Vec<AtomicBool>>,
+}
+
+impl Cameras {
+    fn start(
+        plans: &[CameraPlan],
+        slots: &Arc<FrameSlots>,
+        counters: &[Arc<CameraCounters>],
+        stop: &Arc<AtomicBool>,
+        dispatcher: &Arc<Dispatcher>,
+    ) -> Result<Self, DaemonError> {
+        let healthy: Arc<Vec<_>> = Arc::new(plans.iter().map(|_| AtomicBool::new(false)).collect());
+        let mut threads = Vec::new();
+        for (index, plan) in plans.iter().enumerate() {
+            let (plan, counters) = (plan.clone(), counters[index].clone());
+            let (slots, stop, dispatcher, healthy) = (slots.clone(), stop.clone(), dispatcher.clone(), healthy.clone());
+            let files = matches!(plan.source, SourcePlan::Files { .. });
+            let what = format!("thread of camera {}", plan.name);
+            let thread = std::thread::Builder::new()
+                .name(format!("camera {}", plan.name))
+                .spawn(move || {
+                    let on_state = |state: &CameraState| {
+                        healthy[index].store(matches!(state, CameraState::Streaming), Ordering::Relaxed);
+                        if let Some(status) = status_of(&plan.name, state) {
+                            dispatcher.camera(&status);
+                        }
+                    };
+                    run_camera(&plan, index, &slots, &counters, &stop, &on_state);
+                })
+                .map_err(|e| start_error(&what, e))?;
+            threads.push((thread, files));
+        }
+        Ok(Self { threads, healthy })
+    }
+
+    /// Every files source is read through.
+    fn files_are_read(&self) -> bool {
+        self.threads.iter().all(|(thread, files)| !files || thread.is_finished())
+    }
+
+    fn join(self) {
+        for (thread, _) in self.threads {
+            // A panic in it has ended the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the actions are told of a camera's state, if anything.
+fn status_of(camera: &Arc<str>, state: &CameraState) -> Option<CameraStatus> {
+    let (healthy, reason) = match state {
+        CameraState::Streaming => (true, None),
+        CameraState::Degraded(reason) => (false, Some(reason.clone())),
+        CameraState::Opening | CameraState::Ended => return None,
+    };
+    Some(CameraStatus { camera: camera.clone(), healthy, reason })
+}
+
+/// The inference loop and what it looks at between two frames.
+struct Loop<'a> {
+    inference: Inference,
+    slots: &'a FrameSlots,
+    stop: &'a AtomicBool,
+    dispatcher: &'a Dispatcher,
+    cameras: &'a Cameras,
+}
+
+impl Loop<'_> {
+    fn run(mut self, once: bool, recorder: &Recorder) -> Result<(), ModelError> {
+        let mut notifier = Notifier::from_environment();
+        notifier.ready();
+        let mut housekeeping = Monotonic::now();
+        while !self.stop.load(Ordering::SeqCst) {
+            // Looked at before the slots: what a finished source has put there is still taken.
+            let read = once && self.cameras.files_are_read();
+            let frame = self.slots.take(if read { Duration::ZERO } else { self.wait(once) });
+            let nothing_left = read && frame.is_none();
+            if let Some((index, frame)) = frame {
+                self.dispatcher.events(self.inference.classify(index, &frame)?);
+            }
+            let now = Monotonic::now();
+            self.dispatcher.events(self.inference.tick(now));
+            notifier.feed_watchdog(now);
+            if nothing_left {
+                break;
+            }
+            if now.since(housekeeping) >= HOUSEKEEPING {
+                housekeeping = now;
+                notifier.status(&self.status(recorder));
+            }
+        }
+        notifier.stopping();
+        Ok(())
+    }
+
+    /// How long to wait for a frame: until a rule wants to be looked at, and not so long that an end goes unnoticed.
+    fn wait(&self, once: bool) -> Duration {
+        let limit = if once { HOUSEKEEPING } else { EMPTY_WAIT };
+        let rules = self.inference.next_deadline().map(|deadline| deadline.since(Monotonic::now()));
+        rules.map_or(limit, |wait| wait.clamp(Duration::from_millis(1), limit))
+    }
+
+    /// The line of `systemctl status`.
+    fn status(&self, recorder: &Recorder) -> String {
+        let healthy = self.cameras.healthy.iter().filter(|h| h.load(Ordering::Relaxed)).count();
+        let record = recorder.lock();
+        let last = record.events.back().map(|e| format!("; last event: {} ({})", e.rule, e.label)).unwrap_or_default();
+        format!("{healthy} of {} cameras streaming{last}", self.cameras.healthy.len())
+    }
+}

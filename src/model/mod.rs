@@ -1,1 +1,27 @@
 //! Models: the manifest beside the ONNX file, loading through tract, the lowering of quantised graphs to our kernels.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`manifest`], `labels` | what a model's files say; [`ModelFiles`] reads them without touching the network |
+//! | `load` | ONNX to tract's typed graph, with limits; damaged files are errors, never panics |
+//! | `lower` | which nodes of the graph become steps of our programs |
+//! | `program` | those steps: 8-bit NHWC tensors in one arena |
+//! | `network` | [`Model`]: all of it together, ready to run |
+//!
+//! What is not lowered runs on tract's own ops, so every model that tract runs, runs here.
+
+mod error;
+mod files;
+mod labels;
+mod load;
+mod lower;
+pub mod manifest;
+mod network;
+mod program;
+mod toml_reader;
+
+pub use error::{ModelError, Problem, Problems};
+pub use labels::Labels;
+pub use lower::Foreign;
+pub use manifest::{Manifest, OutputKind};
+pub use network::{LayerInfo, LoadOptions, LoadReport, Model, ModelFiles, Traced};

@@ -1,5 +1,9 @@
 //! Counters that every part of the daemon adds to and the outside reads.
 
+pub mod logging;
+pub mod recent;
+pub mod sheet;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A count that only grows.

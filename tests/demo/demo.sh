@@ -68,9 +68,9 @@ mosquitto_sub -h 127.0.0.1 -p "$port" -q 1 -t '#' -F '%t %p' > "$out/mqtt.log" 2
 subscriber=$!
 mark begin
 
-printf 'demo: broker on 127.0.0.1:%d; spotter run --once --config config/demo.toml\n\n' "$port"
+printf 'demo: broker on 127.0.0.1:%d; spotter run --once --config config/demo.toml --sheet target/demo/sheet.png\n\n' "$port"
 code=0
-SPOTTER_DEMO_BROKER=mqtt://127.0.0.1:$port "$spotter" run --once --config config/demo.toml || code=$?
+SPOTTER_DEMO_BROKER=mqtt://127.0.0.1:$port "$spotter" run --once --config config/demo.toml --sheet target/demo/sheet.png || code=$?
 
 mark end
 messages=$(grep -v '^demo/' "$out/mqtt.log" || :)

@@ -1,0 +1,91 @@
+//! `type = "mqtt"`: states and events to a broker, MQTT 3.1.1.
+//!
+//! | topic | payload | |
+//! |---|---|---|
+//! | `TOPIC/DEVICE/status` | `online`, `offline` | retained; the first message of each connection, and the last will |
+//! | `TOPIC/DEVICE/rule/RULE/state` | `ON`, `OFF` | retained; the latest wins over any absence of the broker |
+//! | `TOPIC/DEVICE/camera/NAME/state` | `{"state":"online"}`, `{"state":"degraded","reason":…}` | retained; likewise |
+//! | `TOPIC/DEVICE/event` | one JSON object an event, see [`payload`](super::payload) | in order, from a bounded outbox |
+//! | `PREFIX/binary_sensor/DEVICE/RULE/config` | Home Assistant's discovery | retained; if a prefix is set |
+//!
+//! Everything is sent at QoS 1: after a connection breaks, what was not acknowledged is sent again, so that an event can
+//! arrive twice, with the same `id`. All states are sent again at each connection.
+
+mod discovery;
+mod outbox;
+mod session;
+mod tls;
+pub mod topics;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use outbox::MqttOutbox;
+use session::Session;
+use topics::{Topics, object_id};
+
+use super::runner::{self, ActionHandle, StatusCell};
+use super::{ActionContext, ActionError, fnv1a};
+use crate::config::plan::MqttPlan;
+
+const ONLINE: &str = "online";
+const OFFLINE: &str = "offline";
+
+pub(super) fn spawn(
+    name: Arc<str>,
+    plan: &MqttPlan,
+    context: &Arc<ActionContext>,
+) -> Result<ActionHandle, ActionError> {
+    let topics = Topics::new(&plan.topic, &context.device);
+    let rules: Vec<_> = context.rules.iter().filter(|rule| rule.actions.iter().any(|it| **it == *name)).collect();
+    let names: Vec<Arc<str>> = rules.iter().map(|rule| rule.name.clone()).collect();
+    let discovery = match &plan.discovery {
+        Some(prefix) => rules.iter().map(|rule| discovery::message(prefix, &context.device, &topics, rule)).collect(),
+        None => Vec::new(),
+    };
+    let outbox =
+        Arc::new(MqttOutbox::new(context.device.clone(), topics.clone(), plan.outbox, &names, &context.cameras));
+    let status = Arc::new(StatusCell::new(name.clone()));
+    let session = Session::new(session::Parts {
+        action: name.clone(),
+        client_id: client_id(&context.device, &name),
+        plan: plan.clone(),
+        status_topic: topics.status(),
+        discovery,
+        outbox: outbox.clone(),
+        status: status.clone(),
+        observer: context.observer.clone(),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| ActionError::Network { action: name.clone(), source })?;
+    runner::spawn(name, outbox, status, move || {
+        runtime.block_on(session.run());
+        // Not dropped: a name resolution that hangs would hold up the exit.
+        runtime.shutdown_background();
+    })
+}
+
+/// `spotter-DEVICE-HASH`: the hash of this machine's id and the action's name tells apart boards that were given one
+/// name, and two actions of one board at one broker. A broker ends the older of two connections with one client id.
+fn client_id(device: &str, action: &str) -> String {
+    let machine = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id"]
+        .iter()
+        .find_map(|path| std::fs::read(Path::new(path)).ok().filter(|id| !id.is_empty()))
+        .unwrap_or_default();
+    format!("spotter-{}-{:08x}", object_id(device), fnv1a(&[&machine, action.as_bytes()]) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_id_is_stable_and_told_apart() {
+        let id = client_id("garden", "broker");
+        assert!(id.starts_with("spotter-garden-") && id.len() == "spotter-garden-".len() + 8, "{id}");
+        assert_eq!(id, client_id("garden", "broker"));
+        assert_ne!(id, client_id("garden", "cloud"));
+    }
+}

@@ -1,0 +1,409 @@
+//! What waits for the broker: events in order, and the latest of each state.
+//!
+//! It is our own because rumqttc's request queue is short and forgets what was not acknowledged when a connection is
+//! made anew. Here nothing leaves before the broker has acknowledged it, and what a full queue drops is counted.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::topics::Topics;
+use crate::actions::payload::EventPayload;
+use crate::actions::runner::Mailbox;
+use crate::actions::{CameraStatus, Message};
+use crate::rules::{Change, Event};
+use crate::telemetry::Counter;
+
+/// What a publication stands for, so that its acknowledgement finds its way back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    /// An event, by its number in the outbox.
+    Event(u64),
+    /// A retained state, by its slot and the version that was sent.
+    State { slot: usize, version: u64 },
+    /// The birth or a discovery message: sent anew at each connection.
+    Greeting,
+    /// The `offline` of a clean close.
+    Farewell,
+}
+
+/// One message to publish at QoS 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Publication {
+    pub(super) token: Token,
+    pub(super) topic: String,
+    pub(super) payload: String,
+    pub(super) retain: bool,
+}
+
+/// When the outbox was closed, and when all must be over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closing {
+    pub(super) since: Instant,
+    pub(super) deadline: Instant,
+}
+
+impl Closing {
+    /// Until when events are drained: a quarter of the time, at most half a second, is kept for the farewell.
+    pub(super) fn drain_until(&self) -> Instant {
+        let whole = self.deadline.saturating_duration_since(self.since);
+        self.deadline - (whole / 4).min(Duration::from_millis(500))
+    }
+}
+
+/// The bounded outbox of one broker.
+pub(super) struct MqttOutbox {
+    device: Arc<str>,
+    topics: Topics,
+    capacity: usize,
+    inner: Mutex<Inner>,
+    changed: Notify,
+    dropped: Counter,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Oldest first; those in flight come before those that wait.
+    events: VecDeque<Entry>,
+    states: Vec<State>,
+    serial: u64,
+    closing: Option<Closing>,
+}
+
+struct Entry {
+    serial: u64,
+    event: Arc<Event>,
+    /// Made when it is first sent: by then the wall clock is more likely to be right than at boot.
+    payload: Option<String>,
+    in_flight: bool,
+}
+
+/// A retained topic. Versions count its changes, from 1; 0 is "none".
+struct State {
+    topic: String,
+    payload: String,
+    version: u64,
+    sent: u64,
+    acknowledged: u64,
+}
+
+impl MqttOutbox {
+    /// Every rule is off and every camera without a frame until somebody says otherwise: what a former run left on the
+    /// broker is corrected at the first connection.
+    pub(super) fn new(
+        device: Arc<str>,
+        topics: Topics,
+        capacity: usize,
+        rules: &[Arc<str>],
+        cameras: &[Arc<str>],
+    ) -> Self {
+        let mut inner = Inner::default();
+        for rule in rules {
+            inner.set_state(topics.rule_state(rule), "OFF".into());
+        }
+        for camera in cameras {
+            let unseen =
+                CameraStatus { camera: camera.clone(), healthy: false, reason: Some("no frame yet".to_owned()) };
+            inner.set_state(topics.camera_state(camera), camera_payload(&unseen));
+        }
+        Self {
+            device,
+            topics,
+            capacity: capacity.max(1),
+            inner: Mutex::new(inner),
+            changed: Notify::new(),
+            dropped: Counter::default(),
+        }
+    }
+
+    /// A new connection: nothing is in flight, and every state is to be sent, because this broker may have lost its
+    /// retained messages.
+    pub(super) fn connected(&self) {
+        let mut inner = self.lock();
+        inner.events.iter_mut().for_each(|entry| entry.in_flight = false);
+        inner.states.iter_mut().for_each(|state| (state.sent, state.acknowledged) = (0, 0));
+    }
+
+    /// The next message to send, now counted as in flight: states before events, one of a kind at a time.
+    pub(super) fn next(&self) -> Option<Publication> {
+        let mut inner = self.lock();
+        inner.next_state().or_else(|| inner.next_event(&self.device, &self.topics))
+    }
+
+    /// The broker has it. Returns the event if it was one that is still known.
+    pub(super) fn acknowledged(&self, token: &Token) -> Option<Arc<Event>> {
+        let mut inner = self.lock();
+        match *token {
+            Token::Event(serial) => {
+                let index = inner.events.iter().position(|entry| entry.serial == serial)?;
+                inner.events.remove(index).map(|entry| entry.event)
+            }
+            Token::State { slot, version } => {
+                if let Some(state) = inner.states.get_mut(slot) {
+                    state.acknowledged = version;
+                }
+                None
+            }
+            Token::Greeting | Token::Farewell => None,
+        }
+    }
+
+    /// Whether everything has been acknowledged.
+    pub(super) fn is_empty(&self) -> bool {
+        let inner = self.lock();
+        inner.events.is_empty() && inner.states.iter().all(|state| state.acknowledged == state.version)
+    }
+
+    /// Whether and until when the outbox is being closed.
+    pub(super) fn closing(&self) -> Option<Closing> {
+        self.lock().closing
+    }
+
+    /// Returns when something was pushed or closed since the last call.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn set_state(&mut self, topic: String, payload: String) {
+        match self.states.iter_mut().find(|state| state.topic == topic) {
+            Some(state) if state.payload == payload => {}
+            Some(state) => {
+                state.payload = payload;
+                state.version += 1;
+            }
+            None => self.states.push(State { topic, payload, version: 1, sent: 0, acknowledged: 0 }),
+        }
+    }
+
+    /// A state waits while an older version of it is in flight: the broker never gets them in the wrong order.
+    fn next_state(&mut self) -> Option<Publication> {
+        let due = |state: &State| state.sent < state.version && state.sent == state.acknowledged;
+        let slot = self.states.iter().position(due)?;
+        let state = &mut self.states[slot];
+        state.sent = state.version;
+        Some(Publication {
+            token: Token::State { slot, version: state.version },
+            topic: state.topic.clone(),
+            payload: state.payload.clone(),
+            retain: true,
+        })
+    }
+
+    fn next_event(&mut self, device: &Arc<str>, topics: &Topics) -> Option<Publication> {
+        let entry = self.events.iter_mut().find(|entry| !entry.in_flight)?;
+        entry.in_flight = true;
+        let event = &entry.event;
+        let payload = entry.payload.get_or_insert_with(|| EventPayload::new(device, event).to_json());
+        Some(Publication {
+            token: Token::Event(entry.serial),
+            topic: topics.event(),
+            payload: payload.clone(),
+            retain: false,
+        })
+    }
+
+    /// Adds an event; of those that wait, the oldest makes room. What is in flight may already be with the broker and
+    /// stays. `false`: one was dropped, if all others are in flight the new one itself.
+    fn add_event(&mut self, event: Arc<Event>, capacity: usize) -> bool {
+        self.serial += 1;
+        self.events.push_back(Entry { serial: self.serial, event, payload: None, in_flight: false });
+        if self.events.len() <= capacity {
+            return true;
+        }
+        if let Some(oldest) = self.events.iter().position(|entry| !entry.in_flight) {
+            self.events.remove(oldest);
+        }
+        false
+    }
+}
+
+impl Mailbox for MqttOutbox {
+    fn push(&self, message: Message) -> bool {
+        let mut inner = self.lock();
+        if inner.closing.is_some() {
+            return false;
+        }
+        let kept = match message {
+            Message::Camera(status) => {
+                inner.set_state(self.topics.camera_state(&status.camera), camera_payload(&status));
+                true
+            }
+            Message::Event(event) => {
+                let state = if event.change == Change::On { "ON" } else { "OFF" };
+                inner.set_state(self.topics.rule_state(&event.rule), state.into());
+                inner.add_event(event, self.capacity)
+            }
+        };
+        drop(inner);
+        if !kept {
+            self.dropped.increment();
+        }
+        self.changed.notify_one();
+        kept
+    }
+
+    fn close(&self, until: Instant) {
+        self.lock().closing.get_or_insert(Closing { since: Instant::now(), deadline: until });
+        self.changed.notify_one();
+    }
+
+    fn depth(&self) -> usize {
+        self.lock().events.len()
+    }
+
+    fn dropped(&self) -> u64 {
+        self.dropped.get()
+    }
+}
+
+fn camera_payload(status: &CameraStatus) -> String {
+    match status.healthy {
+        true => serde_json::json!({ "state": "online" }),
+        false => serde_json::json!({ "state": "degraded", "reason": status.reason }),
+    }
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::payload::tests::event;
+    use crate::rules::OffReason;
+
+    const OFF: Change = Change::Off(OffReason::Gone);
+
+    fn outbox(capacity: usize) -> MqttOutbox {
+        MqttOutbox::new(
+            "garden".into(),
+            Topics::new("spotter", "garden"),
+            capacity,
+            &["cat".into()],
+            &["feeder".into()],
+        )
+    }
+
+    fn push(outbox: &MqttOutbox, rule: &str, change: Change) -> bool {
+        outbox.push(Message::Event(Arc::new(event(rule, change))))
+    }
+
+    /// Everything that may be sent now.
+    fn send_all(outbox: &MqttOutbox) -> Vec<Publication> {
+        std::iter::from_fn(|| outbox.next()).collect()
+    }
+
+    fn summary(publications: &[Publication]) -> Vec<(String, String)> {
+        let short = |publication: &Publication| {
+            let json: serde_json::Value = serde_json::from_str(&publication.payload).unwrap_or_default();
+            let payload = json["rule"].as_str().unwrap_or(&publication.payload);
+            (publication.topic.trim_start_matches("spotter/garden/").to_owned(), payload.to_owned())
+        };
+        publications.iter().map(short).collect()
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|&(a, b)| (a.to_owned(), b.to_owned())).collect()
+    }
+
+    #[test]
+    fn states_start_known_and_come_before_events() {
+        let outbox = outbox(9);
+        push(&outbox, "cat", Change::On);
+        push(&outbox, "cat", OFF);
+        push(&outbox, "cat", Change::On);
+        let sent = send_all(&outbox);
+        let camera = r#"{"reason":"no frame yet","state":"degraded"}"#;
+        let expected = [
+            ("rule/cat/state", "ON"),
+            ("camera/feeder/state", camera),
+            ("event", "cat"),
+            ("event", "cat"),
+            ("event", "cat"),
+        ];
+        assert_eq!(summary(&sent), pairs(&expected));
+        assert_eq!(sent.iter().map(|one| one.retain).collect::<Vec<_>>(), [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn nothing_leaves_before_it_is_acknowledged() {
+        let outbox = outbox(9);
+        push(&outbox, "cat", Change::On);
+        let sent = send_all(&outbox);
+        assert_eq!((outbox.depth(), outbox.is_empty()), (1, false));
+        outbox.connected();
+        assert_eq!(send_all(&outbox), sent, "the same again, with the same id, on a new connection");
+        for publication in &sent {
+            let event = outbox.acknowledged(&publication.token);
+            assert_eq!(event.is_some(), matches!(publication.token, Token::Event(_)));
+        }
+        assert_eq!((outbox.depth(), outbox.is_empty()), (0, true));
+        outbox.connected();
+        assert_eq!(send_all(&outbox).len(), 2, "the states alone");
+    }
+
+    #[test]
+    fn a_state_that_changes_in_flight_is_sent_again_afterwards() {
+        let outbox = outbox(9);
+        let sent = send_all(&outbox);
+        push(&outbox, "cat", Change::On);
+        assert_eq!(summary(&send_all(&outbox)), pairs(&[("event", "cat")]), "not beside the older one");
+        outbox.acknowledged(&sent[0].token);
+        assert_eq!(summary(&send_all(&outbox)), pairs(&[("rule/cat/state", "ON")]));
+        assert!(!outbox.is_empty());
+    }
+
+    #[test]
+    fn overflow_drops_the_oldest_that_waits_and_counts() {
+        let outbox = outbox(3);
+        push(&outbox, "a", Change::On);
+        let in_flight = send_all(&outbox);
+        for rule in ["b", "c", "d", "e"] {
+            push(&outbox, rule, Change::On);
+        }
+        assert_eq!((outbox.depth(), outbox.dropped()), (3, 2));
+        outbox.connected();
+        let events: Vec<_> = summary(&send_all(&outbox)).into_iter().filter(|(topic, _)| topic == "event").collect();
+        assert_eq!(events, pairs(&[("event", "a"), ("event", "d"), ("event", "e")]));
+        assert!(in_flight.iter().any(|one| one.token == Token::Event(1)));
+    }
+
+    #[test]
+    fn with_everything_in_flight_the_new_event_is_the_one_dropped() {
+        let outbox = outbox(1);
+        assert!(push(&outbox, "a", Change::On));
+        send_all(&outbox);
+        assert!(!push(&outbox, "b", Change::On));
+        assert_eq!((outbox.depth(), outbox.dropped()), (1, 1));
+        outbox.acknowledged(&Token::Event(1));
+        assert_eq!(outbox.depth(), 0);
+    }
+
+    #[test]
+    fn a_camera_says_why_it_is_degraded() {
+        let outbox = outbox(1);
+        let camera = |healthy, reason: Option<&str>| {
+            let status = CameraStatus { camera: "feeder".into(), healthy, reason: reason.map(str::to_owned) };
+            outbox.push(Message::Camera(status));
+            outbox.connected();
+            send_all(&outbox).pop().unwrap().payload
+        };
+        assert_eq!(camera(true, None), r#"{"state":"online"}"#);
+        assert_eq!(camera(false, Some("unplugged")), r#"{"reason":"unplugged","state":"degraded"}"#);
+    }
+
+    #[test]
+    fn closing_keeps_time_for_the_farewell() {
+        let since = Instant::now();
+        for (limit, drained) in [(2000, 1500), (10_000, 9500), (400, 300), (0, 0)] {
+            let closing = Closing { since, deadline: since + Duration::from_millis(limit) };
+            assert_eq!(closing.drain_until() - since, Duration::from_millis(drained), "{limit} ms");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Topic names, and the names that Home Assistant allows.
+
+use crate::actions::fnv1a;
+
+/// The topics of one device: `TOPIC/DEVICE/…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topics {
+    base: String,
+}
+
+impl Topics {
+    /// `prefix` may have several levels (`home/spotter`).
+    pub fn new(prefix: &str, device: &str) -> Self {
+        let levels = prefix.split('/').filter(|level| !level.is_empty()).map(level);
+        Self { base: levels.chain([level(device)]).collect::<Vec<_>>().join("/") }
+    }
+
+    /// `online` or `offline`, retained; the last will.
+    pub fn status(&self) -> String {
+        format!("{}/status", self.base)
+    }
+
+    /// One JSON object an event.
+    pub fn event(&self) -> String {
+        format!("{}/event", self.base)
+    }
+
+    /// `ON` or `OFF`, retained.
+    pub fn rule_state(&self, rule: &str) -> String {
+        format!("{}/rule/{}/state", self.base, level(rule))
+    }
+
+    /// `{"state":"online"}` or `{"state":"degraded","reason":…}`, retained.
+    pub fn camera_state(&self, camera: &str) -> String {
+        format!("{}/camera/{}/state", self.base, level(camera))
+    }
+}
+
+/// `name` as one level of a topic: what MQTT forbids or reads otherwise (`/`, `+`, `#`, control characters) becomes
+/// `_`, and then a hash of the name follows, so that two names never share a topic.
+fn level(name: &str) -> String {
+    mend(name, |letter| !matches!(letter, '/' | '+' | '#') && !letter.is_control())
+}
+
+/// `name` as Home Assistant's discovery wants a node or object id: letters, digits, `_` and `-`.
+pub fn object_id(name: &str) -> String {
+    mend(name, |letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-'))
+}
+
+fn mend(name: &str, allowed: impl Fn(char) -> bool) -> String {
+    let mended: String = name.chars().map(|letter| if allowed(letter) { letter } else { '_' }).collect();
+    if mended == name && !name.is_empty() {
+        return mended;
+    }
+    format!("{mended}-{:08x}", fnv1a(&[name.as_bytes()]) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_as_documented() {
+        for (prefix, device, base) in [
+            ("spotter", "garden", "spotter/garden"),
+            ("home/spotter/", "garden", "home/spotter/garden"),
+            ("spotter", "my garden", "spotter/my garden"),
+        ] {
+            let topics = Topics::new(prefix, device);
+            assert_eq!(topics.status(), format!("{base}/status"));
+            assert_eq!(topics.event(), format!("{base}/event"));
+            assert_eq!(topics.rule_state("cat"), format!("{base}/rule/cat/state"));
+            assert_eq!(topics.camera_state("feeder"), format!("{base}/camera/feeder/state"));
+        }
+    }
+
+    #[test]
+    fn wildcards_and_levels_never_reach_a_topic() {
+        for name in ["a/b", "a+b", "a#b", "a\0b", "a\nb", ""] {
+            let topic = Topics::new("spotter", "garden").rule_state(name);
+            assert_eq!(topic.matches('/').count(), 4, "{topic:?}");
+            assert!(!topic.contains(['+', '#', '\0', '\n']), "{topic:?}");
+        }
+        assert_ne!(level("a/b"), level("a+b"));
+        assert_ne!(level("a/b"), level("a_b"));
+    }
+
+    #[test]
+    fn object_ids_have_only_what_home_assistant_allows() {
+        assert_eq!(object_id("wild_cat-2"), "wild_cat-2");
+        for name in ["front door", "Tür", "a/b", ""] {
+            let id = object_id(name);
+            assert!(id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-'), "{id}");
+            assert!(!id.is_empty());
+        }
+        assert_ne!(object_id("front door"), object_id("front_door"));
+    }
+}

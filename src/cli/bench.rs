@@ -1,0 +1,125 @@
+//! `spotter bench`
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::outcome::{Failure, Outcome};
+use super::{Format, print_json};
+use crate::model::{LoadOptions, Model};
+use crate::preprocess::{InputTensor, TensorFormat};
+
+/// Measure a model on this machine, layer by layer.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: spotter bench --model models/vgg16-gap-caltech101.onnx --threads 1")]
+pub(super) struct Bench {
+    /// The ONNX file; its manifest lies beside it
+    #[arg(long, value_name = "FILE.onnx")]
+    model: PathBuf,
+    /// Threads; all cores when absent
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Timed runs, after one that is not counted
+    #[arg(long, value_name = "N", default_value_t = 11)]
+    runs: usize,
+    /// A kernel by name instead of the CPU's best one ("tract": tract's own operators)
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+    /// How the figures are printed
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Bench {
+    pub(super) fn execute(&self) -> Outcome {
+        if self.runs == 0 {
+            return Err(Failure::Usage("--runs must be at least 1".into()));
+        }
+        let options = LoadOptions { engine: self.kernel.clone(), threads: self.threads };
+        let mut model = Model::load(&self.model, &options).map_err(Failure::configuration)?;
+        let input = noise(&model);
+        model.run(&input).map_err(Failure::runtime)?;
+        let mut whole = Vec::new();
+        for _ in 0..self.runs {
+            let start = Instant::now();
+            model.run(&input).map_err(Failure::runtime)?;
+            whole.push(start.elapsed());
+        }
+        whole.sort_unstable();
+        let (_, times) = model.run_timed(&input).map_err(Failure::runtime)?;
+        let report = self.report(&model, &whole, &times);
+        if self.format == Format::Json {
+            return print_json(&report);
+        }
+        print_text(&report);
+        Ok(())
+    }
+
+    fn report(&self, model: &Model, sorted: &[Duration], times: &[Duration]) -> Value {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let rank = |percent: usize| sorted[(sorted.len() * percent).div_ceil(100).saturating_sub(1)];
+        let layers = model.layers();
+        let macs: u64 = layers.iter().map(|l| l.macs).sum();
+        let layer = |(layer, time): (&crate::model::LayerInfo, &Duration)| {
+            json!({
+                "name": layer.name, "algorithm": layer.algorithm, "ms": ms(*time), "macs": layer.macs,
+                "gmacs_per_s": layer.macs as f64 / time.as_secs_f64().max(1e-9) / 1e9,
+            })
+        };
+        let load = model.load_report();
+        json!({
+            "median_ms": ms(rank(50)), "min_ms": ms(sorted[0]), "p95_ms": ms(rank(95)),
+            "load_ms": ms(load.time), "peak_rss_bytes": peak_rss(), "kernel": load.kernel, "threads": load.threads,
+            "macs": macs, "gmacs_per_s": macs as f64 / rank(50).as_secs_f64() / 1e9,
+            "layers": std::iter::zip(&layers, times).map(layer).collect::<Vec<_>>(),
+            "foreign": load.foreign.iter().map(|n| format!("{} ({})", n.name, n.op)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// An input without structure: kernels take as long for any. xorshift64 (Marsaglia 2003).
+fn noise(model: &Model) -> InputTensor {
+    let (height, width) = (model.input().height, model.input().width);
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    match model.input().format {
+        TensorFormat::U8Nhwc { channels, .. } => {
+            InputTensor::U8((0..height * width * channels).map(|_| next()).collect())
+        }
+        TensorFormat::F32Nchw => InputTensor::F32((0..height * width * 3).map(|_| f32::from(next()) - 128.0).collect()),
+    }
+}
+
+/// The process's largest resident size so far (`VmHWM` of proc_pid_status(5)), if the system shows it.
+fn peak_rss() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+fn print_text(report: &Value) {
+    let number = |value: &Value| value.as_f64().unwrap_or_default();
+    println!("{:48} {:24} {:>9} {:>9}", "layer", "algorithm", "ms", "GMAC/s");
+    for layer in report["layers"].as_array().into_iter().flatten() {
+        let (name, algorithm) =
+            (layer["name"].as_str().unwrap_or_default(), layer["algorithm"].as_str().unwrap_or_default());
+        println!("{name:48} {algorithm:24} {:9.3} {:9.1}", number(&layer["ms"]), number(&layer["gmacs_per_s"]));
+    }
+    for node in report["foreign"].as_array().into_iter().flatten() {
+        println!("{:48} tract", node.as_str().unwrap_or_default());
+    }
+    let [median, min, p95, load] = ["median_ms", "min_ms", "p95_ms", "load_ms"].map(|key| number(&report[key]));
+    let kernel = report["kernel"].as_str().unwrap_or_default();
+    println!(
+        "\nmedian {median:.1} ms, best {min:.1} ms, 95 % within {p95:.1} ms; kernel {kernel}, {} threads",
+        report["threads"]
+    );
+    println!("loaded in {load:.0} ms, peak memory {:.0} MB", number(&report["peak_rss_bytes"]) / 1e6);
+}

@@ -1,0 +1,87 @@
+//! The pictures that commands write: the contact sheet of a run, and what `look` shows.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::capture::Rgb;
+use crate::config::plan::{CameraPlan, Orientation};
+use crate::daemon::recorder::Sighting;
+use crate::daemon::summary::Summary;
+use crate::preprocess::area_in_frame;
+use crate::telemetry::sheet::{ACCENTS, Sheet, Tile, annotate, write_png};
+
+/// One view, as `look` shows it.
+pub(super) struct Look {
+    /// The region's name.
+    pub(super) name: Arc<str>,
+    /// What the model sees.
+    pub(super) picture: Rgb,
+    /// What it takes it for.
+    pub(super) label: Arc<str>,
+    /// How surely.
+    pub(super) probability: f32,
+}
+
+/// Writes the contact sheet of a run: each view as the model saw it, its label and the rules that it triggered.
+pub(super) fn write(summary: &Summary, device: &str, path: &Path) -> Result<(), String> {
+    let record = summary.recorder.lock();
+    let mut rules: Vec<Arc<str>> = record.sightings.iter().flat_map(|s| s.fired.iter().cloned()).collect();
+    rules.sort();
+    rules.dedup();
+    let colour = |rule: &Arc<str>| ACCENTS[rules.iter().position(|r| r == rule).unwrap_or(0) % ACCENTS.len()];
+    let tile = |sighting: &Sighting| Tile {
+        picture: sighting.picture.clone().unwrap_or_default(),
+        caption: vec![sighting.label.to_string(), sighting.title.clone()],
+        probability: Some(sighting.probability),
+        badges: sighting.fired.iter().map(|rule| (rule.to_string(), colour(rule))).collect(),
+    };
+    let tiles = record.sightings.iter().filter(|s| s.picture.is_some()).map(tile).collect();
+    let fired = rules.join(", ");
+    let sheet = Sheet {
+        title: format!("What {device} saw"),
+        subtitle: format!(
+            "{} frames; rules that fired: {}",
+            record.frames,
+            if fired.is_empty() { "none" } else { &fired }
+        ),
+        banner: None,
+        tiles,
+        footer: vec![summary.model.clone()],
+    };
+    drop(record);
+    store(path, &sheet)
+}
+
+/// Writes what a camera's frame and its regions look like to the model.
+pub(super) fn write_look(frame: &Rgb, camera: &CameraPlan, seen: &[Look], path: &Path) -> Result<(), String> {
+    let mut banner = frame.clone();
+    let upright = camera.orientation == Orientation::default();
+    for (region, colour) in std::iter::zip(&camera.regions, ACCENTS.iter().cycle()).filter(|_| upright) {
+        if let Ok(rect) = area_in_frame(Some(&region.area), frame.width, frame.height) {
+            annotate(&mut banner, rect, &region.name, *colour);
+        }
+    }
+    let tile = |look: &Look| Tile {
+        picture: look.picture.clone(),
+        caption: vec![look.label.to_string(), look.name.to_string()],
+        probability: Some(look.probability),
+        badges: Vec::new(),
+    };
+    let note = if upright { "" } else { ", as the camera delivers it; the tiles below are turned as configured" };
+    let sheet = Sheet {
+        title: format!("What the model sees through {}", camera.name),
+        subtitle: format!("A frame of {}x{}{note}", frame.width, frame.height),
+        banner: Some(banner),
+        tiles: seen.iter().map(tile).collect(),
+        footer: Vec::new(),
+    };
+    store(path, &sheet)
+}
+
+fn store(path: &Path, sheet: &Sheet) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("writing {}: {error}", path.display());
+    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    write_png(path, &sheet.render()).map_err(failed)
+}

@@ -1,0 +1,27 @@
+//! Every default of a configuration, with its reason. [`super::KEYS`] shows them to readers; a test holds the two together.
+
+use std::time::Duration;
+
+use super::plan::Fit;
+
+/// Measured with the shipped model on photos pasted into 1280x720 scenes (the table is in `preprocess`): the model's own crop is right
+/// twice as often as grey bars, because a small object is worse than a missed edge. What lies off centre wants a region.
+pub const DEFAULT_FIT: Fit = Fit::Crop;
+/// Cameras deliver several frames a second even in the dark; a device that is silent for this long hangs.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Twice the time-out: one reopening is not worth an alarm.
+pub const DEFAULT_STALE: Duration = Duration::from_secs(10);
+/// More sure than not, with a margin.
+pub const DEFAULT_ON: f32 = 0.6;
+/// `off` as a part of `on`: wide enough that a score does not hover across both.
+pub const DEFAULT_OFF_SHARE: f32 = 2.0 / 3.0;
+/// Every frame decides, until more are asked for.
+pub const DEFAULT_HITS: u32 = 1;
+/// Long enough for a relay, a siren or a PLC's input filter.
+pub const DEFAULT_PULSE: Duration = Duration::from_millis(500);
+/// The first part of every topic.
+pub const DEFAULT_TOPIC: &str = "spotter";
+/// The prefix that Home Assistant listens to unless told otherwise.
+pub const DEFAULT_DISCOVERY: &str = "homeassistant";
+/// Some hours of a busy rule in about 100 kB.
+pub const DEFAULT_OUTBOX: usize = 256;

@@ -1,0 +1,124 @@
+//! What the run did, as the summary, the tests and the status line see it; bounded, so that it may run for years.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::actions::{Edge, Observer};
+use crate::capture::Rgb;
+use crate::clock::Monotonic;
+use crate::rules::Event;
+use crate::telemetry::recent::{Percentiles, Recent};
+
+/// How many views, events and edges a summary keeps; older ones make room.
+const KEPT: usize = 10_000;
+
+/// One classified view of one frame.
+#[derive(Clone, Debug)]
+pub struct Sighting {
+    /// The camera's name.
+    pub camera: Arc<str>,
+    /// The region's name, if it is one.
+    pub region: Option<Arc<str>>,
+    /// The photo's file name, or the frame's number.
+    pub title: String,
+    /// The label with the highest probability.
+    pub label: Arc<str>,
+    /// Its probability.
+    pub probability: f32,
+    /// The rules that turned on by this view.
+    pub fired: Vec<Arc<str>>,
+    /// What the model saw, if pictures are kept.
+    pub picture: Option<Rgb>,
+}
+
+/// Collects; shared by the inference thread and every action's thread.
+#[derive(Debug)]
+pub struct Recorder {
+    started: Monotonic,
+    record: Mutex<Record>,
+}
+
+/// What has been collected.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Views classified, as many as are kept.
+    pub sightings: VecDeque<Sighting>,
+    /// Events, as many as are kept.
+    pub events: VecDeque<Arc<Event>>,
+    /// Edges of lines, as many as are kept.
+    pub edges: VecDeque<Edge>,
+    /// Messages delivered, by action.
+    pub delivered: BTreeMap<String, u64>,
+    /// Frames classified.
+    pub frames: u64,
+    /// Views classified.
+    pub views: u64,
+    /// Network time of a view.
+    pub inference: Recent,
+    /// From a frame's capture to the edge on the pin that it caused.
+    pub capture_to_pin: Recent,
+    /// When the last frame was classified.
+    pub last_frame: Option<Monotonic>,
+}
+
+impl Recorder {
+    /// Starts collecting.
+    pub fn new() -> Self {
+        let record = Record {
+            sightings: VecDeque::new(),
+            events: VecDeque::new(),
+            edges: VecDeque::new(),
+            delivered: BTreeMap::new(),
+            frames: 0,
+            views: 0,
+            inference: Recent::new(4096),
+            capture_to_pin: Recent::new(4096),
+            last_frame: None,
+        };
+        Self { started: Monotonic::now(), record: Mutex::new(record) }
+    }
+
+    /// When collecting started.
+    pub fn started(&self) -> Monotonic {
+        self.started
+    }
+
+    /// The record, for as short a time as possible.
+    pub fn lock(&self) -> MutexGuard<'_, Record> {
+        // A panic elsewhere leaves counts that are still counts.
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The percentiles of the time from capture to pin.
+    pub fn capture_to_pin(&self) -> Option<Percentiles> {
+        self.lock().capture_to_pin.percentiles()
+    }
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Observer for Recorder {
+    fn edge(&self, edge: &Edge) {
+        let mut record = self.lock();
+        if let Some(event) = &edge.cause {
+            record.capture_to_pin.add(edge.at.since(event.captured));
+        }
+        push_bounded(&mut record.edges, edge.clone());
+    }
+
+    fn delivered(&self, action: &str, _event: &Event) {
+        *self.lock().delivered.entry(action.to_owned()).or_default() += 1;
+    }
+}
+
+/// Appends; past [`KEPT`] the oldest goes.
+pub fn push_bounded<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() >= KEPT {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}

@@ -1,0 +1,92 @@
+//! Writing files so that a reader, or a power cut, finds the old one or the new one and never half of either.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Replaces (or makes) the file at `path` with `bytes`: a temporary file beside it is written, synchronised and renamed over
+/// it, then the folder is synchronised. A temporary file is left behind only if the process dies in between.
+///
+/// # Errors
+/// Says which step failed, and on which file. The old file is then untouched.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = beside(path)?;
+    let written = write_synchronised(&temporary, bytes)
+        .and_then(|()| fs::rename(&temporary, path).map_err(|e| told(e, "renaming to", path)));
+    if written.is_err() {
+        // Whatever this says, the first error is the one to tell.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    let folder = folder(path);
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| told(e, "synchronising the folder", folder))
+}
+
+fn write_synchronised(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).open(path).map_err(|e| told(e, "making the file", path))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| told(e, "writing", path))
+}
+
+/// A name that no other writer of this process or another uses, in the same folder, so that a rename suffices.
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let Some(name) = path.file_name() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} does not name a file", path.display())));
+    };
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}.{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    Ok(path.with_file_name(hidden))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn told(error: io::Error, doing: &str, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{doing} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn makes_and_replaces_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        for bytes in [&b"first"[..], b"the second, longer", b""] {
+            write_atomically(&path, bytes).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+        }
+        assert_eq!(names(folder.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn a_failure_names_the_file_and_cleans_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("taken");
+        fs::create_dir_all(target.join("x")).unwrap();
+        let error = write_atomically(&target, b"bytes").unwrap_err();
+        assert!(error.to_string().contains("taken"), "{error}");
+        assert_eq!(names(folder.path()), ["taken"]);
+        let missing = folder.path().join("no/such/folder/file");
+        assert!(write_atomically(&missing, b"bytes").unwrap_err().to_string().contains("making the file"));
+        assert!(write_atomically(Path::new("/"), b"bytes").is_err());
+    }
+
+    #[test]
+    fn a_bare_name_is_in_the_current_folder() {
+        assert_eq!(folder(Path::new("sheet.png")), Path::new("."));
+        assert_eq!(folder(Path::new("out/sheet.png")), Path::new("out"));
+    }
+}

@@ -1,0 +1,445 @@
+//! A loaded model: scores for a filled input.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::{OpState, TValue, TypedNode};
+use tract_onnx::tract_core::ops::konst::Const;
+use tract_onnx::tract_core::ops::source::TypedSource;
+use tract_onnx::tract_core::plan::eval;
+
+use super::error::ModelError;
+use super::labels::Labels;
+use super::load::{self, Layout, Loaded, chain};
+use super::lower::{self, Foreign, Image, Lowered};
+use super::manifest::{Manifest, OutputKind};
+use super::program::{Program, Run, RunState, Watch};
+use crate::kernels::{Kernel, KernelError, Pool};
+use crate::preprocess::{InputSpec, InputTensor, TensorFormat};
+
+/// What computes a model's quantised layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Engine {
+    /// Our kernels.
+    Kernel(Kernel),
+    /// tract's own ops for everything, for comparison.
+    Tract,
+}
+
+impl Engine {
+    /// `tract`, or a kernel's name; the best kernel of this CPU when absent.
+    fn choose(name: Option<&str>) -> Result<Engine, KernelError> {
+        let kernel = match name {
+            Some("tract") => return Ok(Engine::Tract),
+            Some(name) => name.parse()?,
+            None => Kernel::best(),
+        };
+        if kernel.is_available() {
+            return Ok(Engine::Kernel(kernel));
+        }
+        let available = Kernel::available().iter().map(Kernel::to_string).collect::<Vec<_>>().join(", ");
+        Err(KernelError::Unavailable(kernel, available))
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Engine::Kernel(kernel) => kernel.fmt(f),
+            Engine::Tract => f.pad("tract"),
+        }
+    }
+}
+
+/// The manifest and the labels of a model, without the network: what a configuration is checked against.
+#[derive(Debug)]
+pub struct ModelFiles {
+    /// The manifest beside the model.
+    pub manifest: Manifest,
+    /// The labels that it names, if it names any.
+    pub labels: Option<Labels>,
+}
+
+impl ModelFiles {
+    /// Reads the manifest beside `model`, and the labels that it names.
+    ///
+    /// # Errors
+    /// Either cannot be read, or is not what it must be.
+    pub fn beside(model: &Path) -> Result<Self, ModelError> {
+        let manifest = load::manifest(model)?;
+        let labels = manifest.labels()?;
+        Ok(Self { manifest, labels })
+    }
+}
+
+/// How to load a model.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// A kernel by name, or `tract` for tract's own ops; the CPU's best kernel when absent.
+    pub engine: Option<String>,
+    /// Threads of the kernel pool; all cores when absent.
+    pub threads: Option<usize>,
+}
+
+/// What loading did.
+#[derive(Clone, Debug)]
+pub struct LoadReport {
+    /// The kernel's name, or `tract`.
+    pub kernel: String,
+    /// Threads that work on a layer, the caller's included.
+    pub threads: usize,
+    /// From the file's first byte to ready.
+    pub time: Duration,
+    /// Layers that our kernels run.
+    pub lowered: usize,
+    /// Nodes that stay on tract's ops.
+    pub foreign: Vec<Foreign>,
+}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kernel, threads, time) = (&self.kernel, self.threads, self.time.as_secs_f64());
+        write!(f, "kernel {kernel}, {threads} threads, loaded in {time:.2} s, {} layers ours", self.lowered)?;
+        if self.lowered > 0 { write!(f, ", {} on tract's ops", self.foreign.len()) } else { Ok(()) }
+    }
+}
+
+/// A layer as `bench` shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerInfo {
+    /// The graph's node.
+    pub name: String,
+    /// How it is computed: a kernel's algorithm, or `tract:OP`.
+    pub algorithm: String,
+    /// Multiplications and additions of one run; 0 where they do not count, or are not known.
+    pub macs: u64,
+    /// Height, width, channels of its output; empty for tract's own ops.
+    pub shape: Vec<usize>,
+}
+
+/// An 8-bit tensor that a layer made: its name; height, width and channels; NHWC codes.
+pub type Traced = (String, [usize; 3], Vec<u8>);
+
+/// A network, ready to run.
+pub struct Model {
+    path: PathBuf,
+    manifest: Manifest,
+    labels: Labels,
+    input: InputSpec,
+    layout: Layout,
+    outputs: usize,
+    state: TypedSimpleState,
+    report: LoadReport,
+}
+
+impl Model {
+    /// Loads `path` (ONNX) with the manifest beside it.
+    ///
+    /// # Errors
+    /// Every file that is missing, damaged, too large, or in disagreement with another is an error that says which and what to do.
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
+        Model::load_fusing(path, options, true)
+    }
+
+    /// [`Model::load`] with max-pools kept out of the convolutions, so that [`Model::trace`] shows every convolution's own output.
+    /// The same results, but slower.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_unfused(path: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
+        Model::load_fusing(path, options, false)
+    }
+
+    fn load_fusing(path: &Path, options: &LoadOptions, fuse_pools: bool) -> Result<Model, ModelError> {
+        let start = Instant::now();
+        let ModelFiles { manifest, labels } = ModelFiles::beside(path)?;
+        let engine = Engine::choose(options.engine.as_deref())?;
+        let bytes = load::read(path)?;
+        load::check_digest(path, &bytes, &manifest)?;
+        let proto = load::parse(path, &bytes)?;
+        drop(bytes);
+        let Loaded { model, layout, outputs } = load::type_check(path, &proto, &manifest)?;
+        drop(proto);
+        let labels = match_labels(path, &manifest, labels, outputs)?;
+        let threads = options.threads.unwrap_or_else(all_cores).max(1);
+        let prepared = load::contained(path, "preparing it", || prepare(model, engine, threads, fuse_pools));
+        let (state, lowered) = prepared?;
+        let input = input_spec(&manifest, lowered.image);
+        let report = LoadReport {
+            kernel: engine.to_string(),
+            threads: lowered.programs.first().map_or(1, |p| p.pool.threads()),
+            time: start.elapsed(),
+            lowered: lowered.programs.iter().map(|p| p.layers.len()).sum(),
+            foreign: lowered.foreign,
+        };
+        log_foreign(path, &report);
+        Ok(Model { path: path.into(), manifest, labels, input, layout, outputs, state, report })
+    }
+
+    /// What [`Model::run`] takes.
+    pub fn input(&self) -> &InputSpec {
+        &self.input
+    }
+
+    /// The classes' names: from the labels file, or their numbers. For a model of features, the features' numbers.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The number of scores.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// What loading did.
+    pub fn load_report(&self) -> &LoadReport {
+        &self.report
+    }
+
+    /// Raw scores, one a class.
+    pub fn run(&mut self, input: &InputTensor) -> Result<Vec<f32>, ModelError> {
+        let tensor = self.tensor(input)?;
+        let results = self.state.run(tvec!(tensor));
+        self.scores(results)
+    }
+
+    /// [`Model::run`], and the time of each layer in the order of [`Model::layers`].
+    pub fn run_timed(&mut self, input: &InputTensor) -> Result<(Vec<f32>, Vec<Duration>), ModelError> {
+        let tensor = self.tensor(input)?;
+        let mut times = Vec::new();
+        let results = self.state.run_plan_with_eval(tvec!(tensor), |context, mut state, node, inputs| {
+            if let Some(run) = run_state(&mut state) {
+                return run.run(&inputs, Watch::Times(&mut times));
+            }
+            let start = Instant::now();
+            let results = eval(context, state, node, inputs);
+            if is_layer(node) {
+                times.push(start.elapsed());
+            }
+            results
+        });
+        Ok((self.scores(results)?, times))
+    }
+
+    /// Every 8-bit tensor that a lowered layer makes, in order: the graph's node; height, width, channels; `u8` codes, NHWC (`i8`
+    /// codes have 128 added).
+    pub fn trace(&mut self, input: &InputTensor) -> Result<Vec<Traced>, ModelError> {
+        let tensor = self.tensor(input)?;
+        let mut codes = Vec::new();
+        let results =
+            self.state.run_plan_with_eval(tvec!(tensor), |context, mut state, node, inputs| {
+                match run_state(&mut state) {
+                    Some(run) => run.run(&inputs, Watch::Codes(&mut codes)),
+                    None => eval(context, state, node, inputs),
+                }
+            });
+        self.scores(results)?;
+        Ok(codes)
+    }
+
+    /// The layers in the order in which they run.
+    pub fn layers(&self) -> Vec<LayerInfo> {
+        let plan = self.state.plan();
+        let mut layers = Vec::new();
+        for node in plan.order_without_consts().iter().map(|id| &plan.model().nodes()[*id]) {
+            if let Some(run) = node.op_as::<Run>() {
+                layers.extend(program_layers(&run.program));
+            } else if is_layer(node) {
+                let algorithm = format!("tract:{}", node.op.name());
+                layers.push(LayerInfo {
+                    name: node.name.clone(),
+                    algorithm,
+                    macs: tract_macs(plan.model(), node),
+                    shape: vec![],
+                });
+            }
+        }
+        layers
+    }
+
+    /// What the scores mean: `softmax(scores / temperature)` for logits; probabilities and features as they are.
+    pub fn probabilities(&self, scores: &[f32]) -> Vec<f32> {
+        match self.manifest.output.kind {
+            OutputKind::Logits => softmax(scores, self.manifest.output.temperature),
+            OutputKind::Probabilities | OutputKind::Features => scores.to_vec(),
+        }
+    }
+
+    fn tensor(&self, input: &InputTensor) -> Result<TValue, ModelError> {
+        let (height, width) = (self.input.height, self.input.width);
+        let wanted = || match self.input.format {
+            TensorFormat::F32Nchw => format!("{} floats", 3 * height * width),
+            TensorFormat::U8Nhwc { channels, .. } => format!("{} bytes", channels * height * width),
+        };
+        let made = match (input, self.input.format) {
+            (InputTensor::U8(codes), TensorFormat::U8Nhwc { channels, .. })
+                if codes.len() == height * width * channels =>
+            {
+                Tensor::from_shape(&[1, height, width, channels], codes)
+            }
+            (InputTensor::F32(values), TensorFormat::F32Nchw) if values.len() == 3 * height * width => {
+                match self.layout {
+                    Layout::Nchw => Tensor::from_shape(&[1, 3, height, width], values),
+                    Layout::Nhwc => Tensor::from_shape(&[1, height, width, 3], &interleaved(values, height * width)),
+                }
+            }
+            (other, _) => {
+                let found = match other {
+                    InputTensor::F32(values) => format!("{} floats", values.len()),
+                    InputTensor::U8(codes) => format!("{} bytes", codes.len()),
+                };
+                return Err(ModelError::Tensor { wanted: wanted(), found });
+            }
+        };
+        made.map(IntoTValue::into_tvalue).map_err(|e| self.failed(&e))
+    }
+
+    fn scores(&self, results: TractResult<TVec<TValue>>) -> Result<Vec<f32>, ModelError> {
+        let read = |results: TVec<TValue>| -> TractResult<Vec<f32>> {
+            let scores = results[0].cast_to::<f32>()?;
+            Ok(scores.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+        };
+        results.and_then(read).map_err(|e| self.failed(&e))
+    }
+
+    fn failed(&self, error: &TractError) -> ModelError {
+        ModelError::Run { path: self.path.clone(), detail: chain(error) }
+    }
+}
+
+fn input_spec(manifest: &Manifest, image: Option<Image>) -> InputSpec {
+    let format = match image {
+        Some(Image { affine, channels }) => {
+            TensorFormat::U8Nhwc { scale: affine.scale, zero_point: affine.zero_point, channels }
+        }
+        None => TensorFormat::F32Nchw,
+    };
+    InputSpec { height: manifest.height, width: manifest.width, format, preprocess: manifest.preprocess.clone() }
+}
+
+fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn match_labels(
+    path: &Path,
+    manifest: &Manifest,
+    labels: Option<Labels>,
+    outputs: usize,
+) -> Result<Labels, ModelError> {
+    let Some(labels) = labels else { return Ok(Labels::numbered(outputs)) };
+    if labels.len() == outputs {
+        return Ok(labels);
+    }
+    Err(ModelError::LabelCount {
+        model: path.into(),
+        manifest: manifest.path.clone(),
+        file: labels.file().unwrap_or(Path::new("")).into(),
+        classes: outputs,
+        labels: labels.len(),
+    })
+}
+
+fn prepare(
+    mut model: TypedModel,
+    engine: Engine,
+    threads: usize,
+    fuse_pools: bool,
+) -> TractResult<(TypedSimpleState, Lowered)> {
+    let lowered = match engine {
+        Engine::Tract => Lowered::default(),
+        Engine::Kernel(kernel) => {
+            let options = lower::Options { kernel, pool: Arc::new(Pool::new(threads)), fuse_pools };
+            lower::lower(&mut model, &options)?
+        }
+    };
+    let plan = TypedSimplePlan::new(model.into_optimized()?)?;
+    Ok((plan.spawn()?, lowered))
+}
+
+/// Says once, by name, which nodes are slower than they could be.
+fn log_foreign(path: &Path, report: &LoadReport) {
+    if report.lowered == 0 && report.foreign.iter().all(|f| f.why.is_none()) || report.foreign.is_empty() {
+        return;
+    }
+    let about = |f: &Foreign| match f.why {
+        Some(why) => format!("{} ({}: {why})", f.name, f.op),
+        None => format!("{} ({})", f.name, f.op),
+    };
+    let names: Vec<String> = report.foreign.iter().map(about).collect();
+    log::info!("{}: these nodes stay on tract's ops, slower but right: {}", path.display(), names.join(", "));
+}
+
+/// The state of a lowered run, when the node is one.
+fn run_state<'a>(state: &'a mut Option<&mut (dyn OpState + 'static)>) -> Option<&'a mut RunState> {
+    state.as_deref_mut()?.downcast_mut::<RunState>()
+}
+
+/// Whether a node of tract's own does any work.
+fn is_layer(node: &TypedNode) -> bool {
+    !node.op_is::<Const>() && !node.op_is::<TypedSource>() && !node.op_is::<Run>()
+}
+
+fn tract_macs(model: &TypedModel, node: &TypedNode) -> u64 {
+    use tract_onnx::tract_core::internal::{Cost, DimLike};
+    let costs = model.node_input_facts(node.id).and_then(|facts| node.op.cost(&facts)).unwrap_or_default();
+    costs.iter().filter(|(c, _)| matches!(c, Cost::FMA(_))).filter_map(|(_, n)| n.to_usize().ok()).sum::<usize>() as u64
+}
+
+fn program_layers(program: &Program) -> impl Iterator<Item = LayerInfo> {
+    program.layers.iter().map(|layer| LayerInfo {
+        name: layer.name.clone(),
+        algorithm: layer.step.algorithm(),
+        macs: layer.step.macs(program, layer.output),
+        shape: program.values[layer.output].shape.into(),
+    })
+}
+
+/// `[3][pixels]` to `[pixels][3]`.
+fn interleaved(values: &[f32], pixels: usize) -> Vec<f32> {
+    (0..3 * pixels).map(|i| values[i % 3 * pixels + i / 3]).collect()
+}
+
+/// `softmax(scores / temperature)`, by the largest score first, so that nothing overflows.
+fn softmax(scores: &[f32], temperature: f32) -> Vec<f32> {
+    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f32> = scores.iter().map(|s| ((s - largest) / temperature).exp()).collect();
+    let sum: f32 = powers.iter().sum();
+    powers.into_iter().map(|p| p / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assert_send<T: Send>() {}
+
+    #[test]
+    fn a_model_moves_to_the_inference_thread() {
+        assert_send::<Model>();
+    }
+
+    #[test]
+    fn softmax_sums_to_one_and_follows_the_temperature() {
+        let sharp = softmax(&[1000.0, 1001.0, 999.0], 1.0);
+        assert!((sharp.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        assert!((sharp[1] - 1.0 / (1.0 + (-1f32).exp() + (-2f32).exp())).abs() < 1e-6);
+        assert!(softmax(&[0.0, 1.0], 0.1)[1] > softmax(&[0.0, 1.0], 1.0)[1]);
+    }
+
+    #[test]
+    fn engines_have_names() {
+        assert_eq!(Engine::choose(Some("tract")).unwrap(), Engine::Tract);
+        assert_eq!(Engine::choose(Some("generic")).unwrap().to_string(), "generic");
+        assert!(Engine::choose(Some("gpu")).unwrap_err().to_string().contains("gpu"));
+        assert_eq!(Engine::choose(None).unwrap(), Engine::Kernel(Kernel::best()));
+    }
+}

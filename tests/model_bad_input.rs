@@ -1,0 +1,176 @@
+//! Damaged, foreign and hostile model files: each an error that names the file and says what to do, never a panic.
+
+use std::path::{Path, PathBuf};
+
+use spotter::model::{LoadOptions, Model, ModelError};
+
+const MANIFEST: &str =
+    "[input]\nname = \"input\"\nsize = [16, 16]\npreprocess = \"torchvision\"\n[output]\nkind = \"logits\"\n";
+
+fn small(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(name)).unwrap()
+}
+
+/// A folder with `net.onnx` and, unless it is empty, `net.toml`.
+struct Case {
+    folder: tempfile::TempDir,
+}
+
+impl Case {
+    fn new(onnx: &[u8], manifest: &str) -> Case {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("net.onnx"), onnx).unwrap();
+        if !manifest.is_empty() {
+            std::fs::write(folder.path().join("net.toml"), manifest).unwrap();
+        }
+        Case { folder }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("net.onnx")
+    }
+
+    fn load(&self) -> Result<Model, ModelError> {
+        Model::load(&self.path(), &LoadOptions { threads: Some(1), ..LoadOptions::default() })
+    }
+
+    /// Loading must fail with a message that holds all of `parts`.
+    #[track_caller]
+    fn check(&self, parts: &[&str]) {
+        let message = self.load().err().expect("it loads").to_string();
+        for part in parts {
+            assert!(message.contains(part), "`{part}` is missing in: {message}");
+        }
+    }
+}
+
+#[test]
+fn a_good_model_loads() {
+    let model = Case::new(&small("plain.onnx"), MANIFEST).load().unwrap();
+    assert_eq!(model.labels().get(6), Some("6"));
+}
+
+#[test]
+fn files_that_are_no_models() {
+    Case::new(b"", MANIFEST).check(&["net.onnx", "not a readable ONNX file"]);
+    Case::new(b"\xff\xd8\xff\xe0 a photo", MANIFEST).check(&["net.onnx", "not a readable ONNX file"]);
+    Case::new(b"<html>404</html>", MANIFEST).check(&["net.onnx", "not a readable ONNX file"]);
+    Case::new(&vec![0; 100_000], MANIFEST).check(&["net.onnx", "not a readable ONNX file"]);
+}
+
+#[test]
+fn missing_files() {
+    let case = Case::new(&small("plain.onnx"), "");
+    // the manifest to start from has the model's own size
+    case.check(&["net.toml", "size = [16, 16]", "preprocess = \"torchvision\""]);
+    std::fs::remove_file(case.path()).unwrap();
+    case.check(&["cannot read the model", "net.onnx", "check the model's path"]);
+    let case = Case::new(&small("plain.onnx"), &format!("{MANIFEST}labels = \"none.txt\"\n"));
+    case.check(&["labels file", "none.txt", "[output] labels"]);
+}
+
+#[test]
+fn another_shape_name_or_number_of_classes_than_the_manifest_says() {
+    let plain = small("plain.onnx");
+    Case::new(&plain, &MANIFEST.replace("[16, 16]", "[32, 24]")).check(&["[1, 3, 16, 16]", "32 x 24", "net.toml"]);
+    Case::new(&plain, &MANIFEST.replace("\"input\"", "\"data\"")).check(&["`input`", "`data`", "net.toml"]);
+    let case = Case::new(&plain, &format!("{MANIFEST}labels = \"l.txt\"\n"));
+    std::fs::write(case.folder.path().join("l.txt"), "a\nb\n").unwrap();
+    case.check(&["7 outputs", "l.txt", "2 lines"]);
+    std::fs::write(case.folder.path().join("l.txt"), "a\nb\nc\nd\ne\nf\ng\n").unwrap();
+    assert_eq!(case.load().unwrap().labels().get(2), Some("c"));
+}
+
+#[test]
+fn another_file_than_the_manifest_promises() {
+    let manifest = format!("{MANIFEST}[source]\nsha256 = \"{}\"\n", "0".repeat(64));
+    Case::new(&small("plain.onnx"), &manifest).check(&["net.onnx", "sha256", &"0".repeat(64), "incomplete"]);
+}
+
+#[test]
+fn unknown_kernels() {
+    let case = Case::new(&small("plain.onnx"), MANIFEST);
+    let load = |name: &str| {
+        let options = LoadOptions { engine: Some(name.into()), threads: Some(1) };
+        Model::load(&case.path(), &options).err().map(|e| e.to_string())
+    };
+    assert!(load("mmx").unwrap().contains("mmx"));
+    let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+    assert!(load(foreign).unwrap().contains("available here: generic"));
+    assert_eq!(load("generic"), None);
+}
+
+#[test]
+fn a_wrong_tensor_is_refused() {
+    use spotter::preprocess::InputTensor;
+    let mut model = Case::new(&small("plain.onnx"), MANIFEST).load().unwrap();
+    for wrong in [InputTensor::U8(vec![0; 5]), InputTensor::F32(vec![0.0; 768])] {
+        let message = model.run(&wrong).unwrap_err().to_string();
+        assert!(message.contains("1024 bytes"), "{message}");
+    }
+}
+
+#[test]
+fn truncated_anywhere() {
+    for name in ["plain.onnx", "islands.onnx"] {
+        let bytes = small(name);
+        for len in (0..bytes.len()).step_by(97) {
+            // a cut between two fields may leave a smaller valid graph; it must not panic
+            if let Err(error) = Case::new(&bytes[..len], MANIFEST).load() {
+                assert!(error.to_string().contains("net.onnx"), "{name} cut at {len}: {error}");
+            }
+        }
+    }
+    let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/vgg16-gap-caltech101.onnx")).unwrap();
+    let manifest = MANIFEST.replace("16", "224");
+    for len in [1000, bytes.len() / 2, bytes.len() - 1] {
+        Case::new(&bytes[..len], &manifest).check(&["net.onnx", "truncated"]);
+    }
+}
+
+/// Bytes changed at random: loading and running give scores or an error. Every panic inside of tract is contained.
+#[test]
+fn hostile_bytes() {
+    spotter::panics::end_process_on_panic(70, || ());
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    // xorshift64 (Marsaglia 2003)
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 16) as usize % below
+    };
+    let [mut loaded, mut refused] = [0, 0];
+    for name in
+        ["plain.onnx", "signed.onnx", "residual.onnx", "dense.onnx", "lookup.onnx", "islands.onnx", "floating.onnx"]
+    {
+        let original = small(name);
+        for _ in 0..60 {
+            let mut bytes = original.clone();
+            for _ in 0..1 + random(8) {
+                let at = random(bytes.len());
+                bytes[at] = random(256) as u8;
+            }
+            let case = Case::new(&bytes, MANIFEST);
+            match case.load() {
+                Ok(mut model) => {
+                    loaded += 1;
+                    let input = empty(&model);
+                    // a refusal while running is as good as scores
+                    let _ = model.run(&input);
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(loaded > 20 && refused > 20, "{loaded} loaded, {refused} refused");
+}
+
+fn empty(model: &Model) -> spotter::preprocess::InputTensor {
+    use spotter::preprocess::{InputTensor, TensorFormat};
+    let pixels = model.input().width * model.input().height;
+    match model.input().format {
+        TensorFormat::U8Nhwc { channels, .. } => InputTensor::U8(vec![128; pixels * channels]),
+        TensorFormat::F32Nchw => InputTensor::F32(vec![0.0; pixels * 3]),
+    }
+}
