@@ -8,7 +8,7 @@ use super::{
     conv::{check_length, check_outputs},
     direct::Element,
     generic,
-    requantize::{Epilogue, Target},
+    requantize::{Epilogue, Sums, Target},
     scratch::{Buffer, LINE, Shared},
 };
 
@@ -41,7 +41,7 @@ pub(crate) unsafe trait Stream: Send + Sync + 'static {
     ///
     /// # Safety
     /// As [`requantize::pixels`](super::requantize::pixels).
-    unsafe fn requantize(epilogue: &Epilogue, first: usize, acc: *const i32, target: Target);
+    unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target);
 }
 
 /// A checked layer, borrowed while it is packed.
@@ -216,7 +216,8 @@ impl<S: Stream> DenseAlgorithm for Streamed<S> {
                 S::block(elements.get(), weights, groups, acc);
                 let output = output.get().add(first);
                 let channels = S::CHANNELS.min(self.outputs - first);
-                S::requantize(&self.epilogue, first, acc, Target { output, stride: 0, channels });
+                let sums = Sums { first: acc, across: 0, rows: 1, columns: 1 };
+                S::requantize(&self.epilogue, first, sums, Target { output, stride: 0, row: 0, channels });
             }
         });
     }

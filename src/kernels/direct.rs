@@ -14,7 +14,7 @@ use super::{
     ConvSpec, Pool, Scratch,
     conv::{Algorithm, Layer, convolved_shape},
     pooling::pool_2x2,
-    requantize::{Epilogue, Target},
+    requantize::{Epilogue, Sums, Target},
     scratch::{Areas, Buffer, LINE, Plain, Shared},
 };
 
@@ -134,7 +134,7 @@ pub(crate) unsafe trait Micro: Send + Sync + 'static {
     ///
     /// # Safety
     /// As [`requantize::pixels`](super::requantize::pixels).
-    unsafe fn requantize(epilogue: &Epilogue, first: usize, acc: *const i32, pixels: usize, target: Target);
+    unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target);
 }
 
 /// A convolution packed for a [`Micro`].
@@ -379,7 +379,9 @@ impl<M: Micro> Direct<M> {
                 }
             };
             // SAFETY: as above.
-            unsafe { self.row(plan, runs, row, weights, worker, block, Target { output: to, stride, channels }) };
+            unsafe {
+                self.row(plan, runs, row, weights, worker, block, Target { output: to, stride, row: 0, channels })
+            };
             if spec.pool && y % 2 == 1 {
                 let channels = M::CHANNELS.min(per_group - in_group);
                 // SAFETY: both rows are written, and the pooled row is this task's.
@@ -424,8 +426,9 @@ impl<M: Micro> Direct<M> {
             // SAFETY: every window of the row lies in the strip or, read in place, in the image; the rest is sized by `worker_bytes`.
             unsafe {
                 M::tile(&tile, pixels);
+                let sums = Sums { first: worker.accumulators, across: 0, rows: 1, columns: pixels };
                 let to = Target { output: target.output.add(x * target.stride), ..target };
-                M::requantize(&self.epilogue, block * M::CHANNELS, worker.accumulators, pixels, to);
+                M::requantize(&self.epilogue, block * M::CHANNELS, sums, to);
             }
             x += pixels;
         }

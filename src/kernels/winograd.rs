@@ -40,7 +40,7 @@ use super::{
     ConvSpec, Pool, Scratch,
     conv::{Algorithm, Layer, convolved_shape},
     direct::{Micro, Tile},
-    requantize::{Epilogue, Target},
+    requantize::{Epilogue, Sums, Target},
     scratch::{Areas, Buffer, LINE, Shared},
 };
 
@@ -881,16 +881,14 @@ impl<T: Transforms> Winograd<T> {
             // SAFETY: M has this tile at each position; the rows and columns are inside of the output.
             unsafe {
                 T::output(shape, spec.pool, worker.m.add(tile * T::CHANNELS), position, worker.sums);
-                for row in 0..rows {
-                    let pixel = (y / divisor + row) * width + x / divisor;
-                    let target = Target {
-                        output: output.add(pixel * spec.out_channels + first),
-                        stride: spec.out_channels,
-                        channels: count,
-                    };
-                    let sums = worker.sums.add(row * across * T::CHANNELS);
-                    T::requantize(&self.epilogue, first, sums, columns, target);
-                }
+                let pixel = y / divisor * width + x / divisor;
+                let target = Target {
+                    output: output.add(pixel * spec.out_channels + first),
+                    stride: spec.out_channels,
+                    row: width * spec.out_channels,
+                    channels: count,
+                };
+                T::requantize(&self.epilogue, first, Sums { first: worker.sums, across, rows, columns }, target);
             }
         }
     }

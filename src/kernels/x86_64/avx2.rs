@@ -3,7 +3,7 @@
 use crate::kernels::{
     dense::Stream,
     direct::{Micro, Tile},
-    requantize::{self, Epilogue, Target},
+    requantize::{self, Epilogue, Sums, Target},
     winograd::{self, Narrow, Patch, Shape, Transforms, Wide},
 };
 use std::arch::x86_64::*;
@@ -28,9 +28,9 @@ unsafe impl Micro for Avx2 {
         unsafe { by_pixels(tile, pixels) }
     }
 
-    unsafe fn requantize(epilogue: &Epilogue, first: usize, acc: *const i32, pixels: usize, target: Target) {
+    unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
         // SAFETY: the contract of `Micro`.
-        unsafe { requantize_16(epilogue, first, acc, pixels, target) }
+        unsafe { requantize_16(epilogue, first, sums, target) }
     }
 }
 
@@ -51,9 +51,9 @@ unsafe impl Micro for Avx2Wide {
         unsafe { by_pixels(tile, pixels) }
     }
 
-    unsafe fn requantize(epilogue: &Epilogue, first: usize, acc: *const i32, pixels: usize, target: Target) {
+    unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
         // SAFETY: the contract of `Micro`.
-        unsafe { requantize_16(epilogue, first, acc, pixels, target) }
+        unsafe { requantize_16(epilogue, first, sums, target) }
     }
 }
 
@@ -230,9 +230,9 @@ winograd::transforms!(Avx2Wide, Lanes16, Lanes32, 8 * VECTORS, 2, "avx2");
 /// # Safety
 /// As [`requantize::pixels`]; AVX2 is available.
 #[target_feature(enable = "avx2")]
-unsafe fn requantize_16(epilogue: &Epilogue, first: usize, acc: *const i32, pixels: usize, target: Target) {
+unsafe fn requantize_16(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
     // SAFETY: the caller's promise.
-    unsafe { requantize::pixels::<16>(epilogue, first, acc, pixels, target) }
+    unsafe { requantize::pixels::<16>(epilogue, first, sums, target) }
 }
 
 /// Outputs of a dense block: 64 bytes of weights a k-group.
@@ -250,9 +250,9 @@ unsafe impl Stream for Avx2 {
         unsafe { stream(input, weights, groups, acc) }
     }
 
-    unsafe fn requantize(epilogue: &Epilogue, first: usize, acc: *const i32, target: Target) {
+    unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
         // SAFETY: the contract of `Stream`.
-        unsafe { requantize_32(epilogue, first, acc, target) }
+        unsafe { requantize_32(epilogue, first, sums, target) }
     }
 }
 
@@ -283,7 +283,7 @@ unsafe fn stream(input: *const i16, weights: *const i8, groups: usize, acc: *mut
 /// # Safety
 /// As [`requantize::pixels`]; AVX2 is available.
 #[target_feature(enable = "avx2")]
-unsafe fn requantize_32(epilogue: &Epilogue, first: usize, acc: *const i32, target: Target) {
+unsafe fn requantize_32(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
     // SAFETY: the caller's promise.
-    unsafe { requantize::pixels::<DENSE>(epilogue, first, acc, 1, target) }
+    unsafe { requantize::pixels::<DENSE>(epilogue, first, sums, target) }
 }

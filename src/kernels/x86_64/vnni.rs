@@ -3,7 +3,7 @@
 use crate::kernels::{
     dense::Stream,
     direct::{Micro, Tile},
-    requantize::{self, Epilogue, Target},
+    requantize::{self, Epilogue, Sums, Target},
     winograd::{self, Narrow, Patch, Shape, Transforms, Wide},
 };
 use std::arch::x86_64::*;
@@ -28,9 +28,9 @@ unsafe impl Micro for Vnni {
         unsafe { by_pixels(tile, pixels) }
     }
 
-    unsafe fn requantize(epilogue: &Epilogue, first: usize, acc: *const i32, pixels: usize, target: Target) {
+    unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
         // SAFETY: the contract of `Micro`.
-        unsafe { requantize_32(epilogue, first, acc, pixels, target) }
+        unsafe { requantize_32(epilogue, first, sums, target) }
     }
 }
 
@@ -51,9 +51,9 @@ unsafe impl Micro for VnniWide {
         unsafe { by_pixels(tile, pixels) }
     }
 
-    unsafe fn requantize(epilogue: &Epilogue, first: usize, acc: *const i32, pixels: usize, target: Target) {
+    unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
         // SAFETY: the contract of `Micro`.
-        unsafe { requantize_32(epilogue, first, acc, pixels, target) }
+        unsafe { requantize_32(epilogue, first, sums, target) }
     }
 }
 
@@ -245,9 +245,9 @@ winograd::transforms!(VnniWide, Lanes16, Lanes32, 16 * VECTORS, 2, "avx512f,avx5
 /// # Safety
 /// As [`requantize::pixels`]; AVX-512 is available.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn requantize_32(epilogue: &Epilogue, first: usize, acc: *const i32, pixels: usize, target: Target) {
+unsafe fn requantize_32(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
     // SAFETY: the caller's promise.
-    unsafe { requantize::pixels::<32>(epilogue, first, acc, pixels, target) }
+    unsafe { requantize::pixels::<32>(epilogue, first, sums, target) }
 }
 
 /// Outputs of a dense block: 4 vectors, so that with two k-groups at once 8 sums are under way.
@@ -265,9 +265,9 @@ unsafe impl Stream for Vnni {
         unsafe { stream(input, weights, groups, acc) }
     }
 
-    unsafe fn requantize(epilogue: &Epilogue, first: usize, acc: *const i32, target: Target) {
+    unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
         // SAFETY: the contract of `Stream`.
-        unsafe { requantize_64(epilogue, first, acc, target) }
+        unsafe { requantize_64(epilogue, first, sums, target) }
     }
 }
 
@@ -285,7 +285,7 @@ unsafe fn stream(input: *const u8, weights: *const i8, groups: usize, acc: *mut 
             let weights = weights.add(group * 4 * DENSE);
             let a = _mm512_set1_epi32(input.add(group * 4).cast::<i32>().read());
             for (v, sum) in sums.iter_mut().enumerate() {
-                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD + 64 * v));
+                _mm_prefetch::<_MM_HINT_NTA>(weights.wrapping_add(AHEAD + 64 * v));
                 *sum = _mm512_dpbusd_epi32(*sum, a, _mm512_load_si512(weights.add(64 * v).cast()));
             }
         }
@@ -299,7 +299,7 @@ unsafe fn stream(input: *const u8, weights: *const i8, groups: usize, acc: *mut 
 /// # Safety
 /// As [`requantize::pixels`]; AVX-512 is available.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn requantize_64(epilogue: &Epilogue, first: usize, acc: *const i32, target: Target) {
+unsafe fn requantize_64(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
     // SAFETY: the caller's promise.
-    unsafe { requantize::pixels::<DENSE>(epilogue, first, acc, 1, target) }
+    unsafe { requantize::pixels::<DENSE>(epilogue, first, sums, target) }
 }
