@@ -9,7 +9,7 @@
 //!
 //! Modules depend downwards only: [`cli`] on [`daemon`] on everything else; [`kernels`] know nothing of models,
 //! [`rules`] nothing of cameras or clocks, [`config`] nothing of anybody. `unsafe` is allowed in `kernels`, in the
-//! V4L2 buffer queue and in the file mapping, nowhere else.
+//! V4L2 calls and buffer queue, nowhere else.
 
 pub mod actions;
 pub mod backoff;
