@@ -20,6 +20,8 @@ use super::{
 
 /// Bytes of input rows that a task copies: they and a block's weights should stay in L2 (512 KiB on the smallest boards).
 const STRIP: usize = 192 << 10;
+/// A layer with fewer multiplications than this takes about as long as it takes to wake a thread.
+const LEAST_MACS: usize = 1 << 21;
 /// Tasks for each thread, so that a thread that is interrupted delays the layer little.
 const TASKS_PER_THREAD: usize = 4;
 
@@ -194,6 +196,14 @@ impl<M: Micro> Direct<M> {
         self.run.div_ceil(M::GROUP)
     }
 
+    /// Blocks of channels on a cache line of output, where they are narrower than one.
+    const BLOCKS_PER_LINE: usize = LINE.div_ceil(M::CHANNELS);
+
+    /// Cache lines of output channels: the units that are divided among threads.
+    fn lines(&self) -> usize {
+        (self.spec.groups * self.blocks).div_ceil(Self::BLOCKS_PER_LINE)
+    }
+
     /// Weights of one block of channels.
     fn block_len(&self) -> usize {
         self.runs * self.groups() * M::CHANNELS * M::GROUP
@@ -232,14 +242,20 @@ impl<M: Micro> Direct<M> {
         let row = columns * spec.in_channels;
         let step = if spec.pool { 2 } else { 1 };
         let most = (STRIP / (row * size_of::<M::Activation>())).saturating_sub(window(spec, 0) - 1) / spec.stride[0];
-        let tasks = TASKS_PER_THREAD * threads;
-        let blocks = spec.groups * self.blocks;
-        // Enough tasks for all threads: by channels first, since each row task copies its rows.
-        let wanted = if threads == 1 { 1 } else { tasks.div_ceil(blocks) };
-        let row_tasks = out[0].div_ceil(most.max(step)).max(wanted);
-        let rows_per_task = out[0].div_ceil(row_tasks).next_multiple_of(step);
+        let base = out[0].div_ceil(most.max(step));
+        let [macs, tasks] = [out[0] * out[1] * self.weights.len(), TASKS_PER_THREAD * threads];
+        let (rows, channel_tasks) = match () {
+            () if threads == 1 || macs < LEAST_MACS => (base, 1),
+            // By rows, which share nothing but the weights.
+            () if size_of_val(&*self.weights) <= STRIP && out[0] >= tasks * step => (base.max(tasks), 1),
+            // By channels, so that a thread reads its weights alone; two threads never write to one cache line.
+            () => {
+                let rows = base.max(tasks.div_ceil(self.lines()));
+                (rows, tasks.div_ceil(rows).min(self.lines()))
+            }
+        };
+        let rows_per_task = out[0].div_ceil(rows).next_multiple_of(step);
         let row_tasks = out[0].div_ceil(rows_per_task);
-        let channel_tasks = if threads == 1 { 1 } else { tasks.div_ceil(row_tasks).min(blocks) };
         Some(Plan { shape, out, in_place, row, rows_per_task, row_tasks, channel_tasks })
     }
 
@@ -310,8 +326,11 @@ impl<M: Micro> Direct<M> {
                 worker.strip.cast_const()
             }
         };
-        let blocks = self.spec.groups * self.blocks;
-        for block in channel_task * blocks / plan.channel_tasks..(channel_task + 1) * blocks / plan.channel_tasks {
+        let start = |task: usize| {
+            let line = task * self.lines() / plan.channel_tasks;
+            (line * Self::BLOCKS_PER_LINE).min(self.spec.groups * self.blocks)
+        };
+        for block in start(channel_task)..start(channel_task + 1) {
             // SAFETY: the block, the rows and the strip are this task's.
             unsafe { self.block(plan, runs, base, &worker, block, first, rows, output) };
         }

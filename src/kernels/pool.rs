@@ -39,14 +39,18 @@ struct Job {
     tasks: usize,
 }
 
+/// A counter on a cache line of its own.
+#[repr(align(128))]
+struct Share(AtomicUsize);
+
 struct Shared {
     job: UnsafeCell<Job>,
     /// `OPEN` and the number of workers inside.
     gate: AtomicU32,
     /// Changes with each loop: what a waiting worker looks at.
     epoch: AtomicU32,
-    /// The next task that nobody has claimed.
-    next: AtomicUsize,
+    /// For each thread, the next task of its share that nobody has claimed.
+    next: Vec<Share>,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     sleep: Mutex<()>,
@@ -74,7 +78,7 @@ impl Pool {
             job: UnsafeCell::new(Job { body: std::ptr::null(), call: nothing, tasks: 0 }),
             gate: AtomicU32::new(0),
             epoch: AtomicU32::new(0),
-            next: AtomicUsize::new(0),
+            next: (0..threads.max(1)).map(|_| Share(AtomicUsize::new(0))).collect(),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
             sleep: Mutex::new(()),
@@ -129,7 +133,9 @@ impl Pool {
         let job = Job { body: (&raw const body).cast(), call: call::<F>, tasks };
         // SAFETY: we hold `turn` and the previous holder left the gate closed and empty, so nobody else looks.
         unsafe { *shared.job.get() = job };
-        shared.next.store(0, SeqCst);
+        for (worker, share) in shared.next.iter().enumerate() {
+            share.0.store(shared.share(tasks, worker), SeqCst);
+        }
         shared.gate.store(OPEN, SeqCst);
         shared.epoch.fetch_add(1, SeqCst);
         if shared.sleepers.load(SeqCst) > 0 {
@@ -228,21 +234,31 @@ impl Shared {
         self.caller_sleeps.store(false, SeqCst);
     }
 
-    /// Claims and does tasks until none is left. After a panic nobody claims any more.
+    /// The first task of a thread's share; that of the thread after the last is the number of tasks.
+    fn share(&self, tasks: usize, worker: usize) -> usize {
+        worker * tasks / self.next.len()
+    }
+
+    /// Claims and does tasks until none is left: those of the own share first, so that a thread meets in each layer the rows whose inputs it wrote
+    /// itself, then those of slower threads. After a panic nobody claims any more.
     ///
     /// # Safety
     /// The job's body lives for the length of this call.
     unsafe fn tasks(&self, job: Job, worker: usize) {
-        loop {
-            let task = self.next.fetch_add(1, SeqCst);
-            if task >= job.tasks {
-                return;
-            }
-            // SAFETY: the caller's promise.
-            let result = catch_unwind(AssertUnwindSafe(|| unsafe { (job.call)(job.body, task, worker) }));
-            if let Err(panic) = result {
-                self.next.store(job.tasks, SeqCst);
-                lock(&self.panic).get_or_insert(panic);
+        let threads = self.next.len();
+        for owner in (worker..threads).chain(0..worker) {
+            let end = self.share(job.tasks, owner + 1);
+            loop {
+                let task = self.next[owner].0.fetch_add(1, SeqCst);
+                if task >= end {
+                    break;
+                }
+                // SAFETY: the caller's promise.
+                let result = catch_unwind(AssertUnwindSafe(|| unsafe { (job.call)(job.body, task, worker) }));
+                if let Err(panic) = result {
+                    self.next.iter().for_each(|share| share.0.store(job.tasks, SeqCst));
+                    lock(&self.panic).get_or_insert(panic);
+                }
             }
         }
     }
