@@ -77,24 +77,79 @@ fn classify_prints_one_json_object() {
     assert!(top[0]["probability"].as_f64() > Some(0.9), "{out}");
 }
 
-/// The labels of the shipped photos are right as often as onnxruntime's are on the same files: 36 of 40.
+/// From the JPEG files on, the top class is onnxruntime's on at least 39 of 40 photos: decoders differ among themselves.
 #[test]
-fn the_shipped_photos_are_recognised() {
-    let photos: Vec<String> = glob::glob(&format!("{}/tests/photos/*/*.jpg", env!("CARGO_MANIFEST_DIR")))
-        .unwrap()
-        .map(|p| p.unwrap().display().to_string())
-        .collect();
+fn the_shipped_photos_are_seen_as_onnxruntime_sees_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("tests/reference/onnxruntime/top1.json")).unwrap();
+    let expected: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(expected.len(), 40);
+    let photos: Vec<String> = expected.keys().map(|photo| format!("tests/photos/{photo}")).collect();
     let mut arguments = vec!["classify", "--model", MODEL, "--top", "1", "--format", "json"];
     arguments.extend(photos.iter().map(String::as_str));
     let (_, out, err) = run(&arguments);
     let json: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {err}"));
-    let results = json["results"].as_array().unwrap();
-    let right = |r: &&Value| {
-        let folder = Path::new(r["image"].as_str().unwrap()).parent().unwrap().file_name().unwrap().to_owned();
-        r["top"][0]["label"].as_str() == folder.to_str()
-    };
-    assert_eq!(results.len(), 40);
-    assert!(results.iter().filter(right).count() >= 35, "{out}");
+    let same = |(result, label): &(&Value, &Value)| result["top"][0]["label"] == **label;
+    let agree = std::iter::zip(json["results"].as_array().unwrap(), expected.values()).filter(same).count();
+    println!("top-1 as onnxruntime's on {agree} of 40");
+    assert!(agree >= 39, "{agree}: {out}");
+}
+
+/// A camera that is none, a chip that is missing and a broker that refuses: each is named, and the rest runs to its end.
+#[test]
+fn what_is_broken_is_named_and_the_rest_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let extra = "[[camera]]\nname = \"none\"\ndevice = \"/dev/null\"\n\
+        [[rule]]\nname = \"cat\"\ncameras = [\"c\"]\nclasses = [\"wild_cat\"]\nactions = [\"pin\", \"broker\", \"events\"]\n\
+        [action.pin]\ntype = \"gpio\"\nchip = \"no-such-chip\"\nline = 1\n\
+        [action.broker]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:1\"\n\
+        [action.events]\ntype = \"log\"\npath = \"events.jsonl\"\n";
+    let config = configuration(folder.path(), extra);
+    let (code, out, err) = run(&["run", "--once", "--format", "json", "--config", &config]);
+    assert_eq!(code, Some(0), "{err}");
+    for named in ["/dev/null", "no-such-chip", "127.0.0.1:1"] {
+        assert!(err.contains(named), "{named} is not named: {err}");
+    }
+    assert!(!err.contains("panicked"), "{err}");
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["frames"].as_u64(), Some(2));
+    let events = std::fs::read_to_string(folder.path().join("events.jsonl")).unwrap();
+    assert!(events.contains("\"state\":\"on\""), "{events}");
+}
+
+/// A copy of the shipped model whose manifest promises that the self-test photo shows something else.
+#[test]
+fn a_model_that_fails_its_self_test_is_refused() {
+    let (folder, root) = (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    for name in ["vgg16-gap-caltech101.onnx", "vgg16-gap-caltech101.jpg", "caltech101-labels.txt"] {
+        std::fs::copy(root.join("models").join(name), folder.path().join(name)).unwrap();
+    }
+    let manifest = std::fs::read_to_string(root.join("models/vgg16-gap-caltech101.toml")).unwrap();
+    let wrong = manifest.replace("class = \"wild_cat\"", "class = \"pizza\"");
+    assert_ne!(wrong, manifest);
+    std::fs::write(folder.path().join("vgg16-gap-caltech101.toml"), wrong).unwrap();
+    let config = configuration(folder.path(), CAT);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let ours = text.replace(&format!("{}/{MODEL}", root.display()), "vgg16-gap-caltech101.onnx");
+    std::fs::write(&config, ours).unwrap();
+    let (code, _, err) = run(&["run", "--once", "--config", &config]);
+    assert_eq!(code, Some(78), "{err}");
+    assert!(err.contains("wild_cat") && err.contains("pizza"), "{err}");
+}
+
+#[test]
+fn bench_prints_what_was_promised() {
+    let arguments = ["bench", "--model", MODEL, "--runs", "2", "--threads", "1", "--format", "json"];
+    let (code, out, err) = run(&arguments);
+    assert_eq!(code, Some(0), "{err}");
+    let json: Value = serde_json::from_str(&out).unwrap();
+    for key in ["median_ms", "min_ms", "p95_ms", "load_ms", "peak_rss_bytes", "macs", "gmacs_per_s", "peak_gmacs_per_s"]
+    {
+        assert!(json[key].as_f64() > Some(0.0), "{key}: {out}");
+    }
+    // 13 convolutions, the picture and the head at least.
+    assert!(json["layers"].as_array().unwrap().len() >= 15, "{out}");
+    assert_eq!(json["threads"].as_u64(), Some(1));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::outcome::{Failure, Outcome};
 use super::{Format, print_json};
+use crate::kernels::{Conv, ConvSpec, Pool, Requantize, Scratch, Strategy};
 use crate::model::{LoadOptions, Model};
 use crate::preprocess::{InputTensor, TensorFormat};
 
@@ -73,10 +74,44 @@ impl Bench {
             "median_ms": ms(rank(50)), "min_ms": ms(sorted[0]), "p95_ms": ms(rank(95)),
             "load_ms": ms(load.time), "peak_rss_bytes": peak_rss(), "kernel": load.kernel, "threads": load.threads,
             "macs": macs, "gmacs_per_s": macs as f64 / rank(50).as_secs_f64() / 1e9,
+            "peak_gmacs_per_s": peak_gmacs_per_s(&load.kernel, load.threads),
             "layers": std::iter::zip(&layers, times).map(layer).collect::<Vec<_>>(),
             "foreign": load.foreign.iter().map(|n| format!("{} ({})", n.name, n.op)).collect::<Vec<_>>(),
         })
     }
+}
+
+/// What the kernel's direct convolution reaches on a layer whose data stays in the cache (3x3, 256 channels, 14x14), the
+/// best of many runs: this machine's limit for the direct method. Winograd's figures, counted in the same
+/// multiplications, may lie above it. `None` for tract's own operators.
+fn peak_gmacs_per_s(kernel: &str, threads: usize) -> Option<f64> {
+    const SIDE: usize = 14;
+    const CHANNELS: usize = 256;
+    let spec = ConvSpec {
+        in_channels: CHANNELS,
+        out_channels: CHANNELS,
+        kernel: [3, 3],
+        stride: [1, 1],
+        dilation: [1, 1],
+        padding: [1; 4],
+        groups: 1,
+        input_zero_point: 0,
+        pool: false,
+    };
+    let requantize = Requantize { multiplier: vec![1e-4; CHANNELS], zero_point: 0, min: 0, max: 255 };
+    let weights: Vec<i8> = (0..CHANNELS * CHANNELS * 9).map(|i| (i * 37 % 251) as i8).collect();
+    let (bias, kernel) = (vec![0; CHANNELS], kernel.parse().ok()?);
+    let conv = Conv::with_strategy(kernel, Strategy::Direct, spec, &weights, &bias, requantize).ok()?;
+    let (pool, mut scratch) = (Pool::new(threads), Scratch::new());
+    let (input, mut output) = (vec![77; SIDE * SIDE * CHANNELS], vec![0; SIDE * SIDE * CHANNELS]);
+    let mut best = f64::INFINITY;
+    let until = Instant::now() + Duration::from_millis(200);
+    while Instant::now() < until || best.is_infinite() {
+        let start = Instant::now();
+        conv.run(&pool, &input, [SIDE, SIDE], &mut output, &mut scratch);
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Some(conv.macs([SIDE, SIDE]) as f64 / best / 1e9)
 }
 
 /// An input without structure: kernels take as long for any. xorshift64 (Marsaglia 2003).
@@ -121,5 +156,8 @@ fn print_text(report: &Value) {
         "\nmedian {median:.1} ms, best {min:.1} ms, 95 % within {p95:.1} ms; kernel {kernel}, {} threads",
         report["threads"]
     );
+    if let Some(peak) = report["peak_gmacs_per_s"].as_f64() {
+        println!("{:.1} GMAC/s; the direct method's limit here is {peak:.1}", number(&report["gmacs_per_s"]));
+    }
     println!("loaded in {load:.0} ms, peak memory {:.0} MB", number(&report["peak_rss_bytes"]) / 1e6);
 }

@@ -8,6 +8,7 @@ use super::outcome::{Failure, Outcome};
 use super::{DEFAULT_CONFIG, Format, print_json, sheet};
 use crate::config;
 use crate::daemon::{self, DaemonError, Options};
+use crate::model::ModelError;
 
 /// Watch the configured cameras and act.
 #[derive(Debug, Args)]
@@ -53,7 +54,10 @@ impl Run {
 
 fn failure(error: DaemonError) -> Failure {
     match error {
-        DaemonError::Model(_) | DaemonError::Rules(_) => Failure::configuration(error),
-        DaemonError::Action(_) | DaemonError::Start { .. } => Failure::runtime(error),
+        // A network that failed while it ran may do better after a restart; a file that does not load will not.
+        DaemonError::Model(ModelError::Run { .. }) | DaemonError::Action(_) | DaemonError::Start { .. } => {
+            Failure::runtime(error)
+        }
+        DaemonError::Model(_) | DaemonError::Rules(_) | DaemonError::SelfTest { .. } => Failure::configuration(error),
     }
 }

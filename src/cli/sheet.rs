@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::capture::Rgb;
-use crate::config::plan::{CameraPlan, Orientation};
+use crate::config::plan::CameraPlan;
 use crate::daemon::recorder::Sighting;
 use crate::daemon::summary::Summary;
-use crate::preprocess::area_in_frame;
+use crate::preprocess::{area_in_frame, oriented};
 use crate::telemetry::sheet::{ACCENTS, Sheet, Tile, annotate, write_png};
 
 /// One view, as `look` shows it.
@@ -54,10 +54,10 @@ pub(super) fn write(summary: &Summary, device: &str, path: &Path) -> Result<(), 
 
 /// Writes what a camera's frame and its regions look like to the model.
 pub(super) fn write_look(frame: &Rgb, camera: &CameraPlan, seen: &[Look], path: &Path) -> Result<(), String> {
-    let mut banner = frame.clone();
-    let upright = camera.orientation == Orientation::default();
-    for (region, colour) in std::iter::zip(&camera.regions, ACCENTS.iter().cycle()).filter(|_| upright) {
-        if let Ok(rect) = area_in_frame(Some(&region.area), frame.width, frame.height) {
+    let mut banner = oriented(frame, camera.orientation);
+    let (width, height) = (banner.width, banner.height);
+    for (region, colour) in std::iter::zip(&camera.regions, ACCENTS.iter().cycle()) {
+        if let Ok(rect) = area_in_frame(Some(&region.area), width, height) {
             annotate(&mut banner, rect, &region.name, *colour);
         }
     }
@@ -67,10 +67,9 @@ pub(super) fn write_look(frame: &Rgb, camera: &CameraPlan, seen: &[Look], path: 
         probability: Some(look.probability),
         badges: Vec::new(),
     };
-    let note = if upright { "" } else { ", as the camera delivers it; the tiles below are turned as configured" };
     let sheet = Sheet {
         title: format!("What the model sees through {}", camera.name),
-        subtitle: format!("A frame of {}x{}{note}", frame.width, frame.height),
+        subtitle: format!("A frame of {width}x{height}"),
         banner: Some(banner),
         tiles: seen.iter().map(tile).collect(),
         footer: Vec::new(),

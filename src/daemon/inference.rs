@@ -75,9 +75,7 @@ impl Inference {
         for view in 0..camera.regions.len().max(1) {
             events.extend(self.classify_view(index, view, frame)?);
         }
-        let mut record = self.recorder.lock();
-        record.frames += 1;
-        record.last_frame = Some(frame.captured);
+        self.recorder.lock().frames += 1;
         Ok(events)
     }
 

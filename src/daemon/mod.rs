@@ -7,6 +7,7 @@ mod dispatch;
 mod inference;
 mod notify;
 pub mod recorder;
+mod self_test;
 mod signals;
 pub mod summary;
 
@@ -20,7 +21,7 @@ use crate::capture::slot::FrameSlots;
 use crate::capture::supervise::{CameraState, run_camera};
 use crate::clock::Monotonic;
 use crate::config::Plan;
-use crate::config::plan::{CameraPlan, SourcePlan};
+use crate::config::plan::SourcePlan;
 use crate::model::{Labels, LoadOptions, Model, ModelError, ModelFiles};
 use crate::rules::{self, RuleProblem, RuleSet};
 use crate::telemetry::CameraCounters;
@@ -38,6 +39,10 @@ const EMPTY_WAIT: Duration = Duration::from_secs(5);
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// How long shutdown lets the outboxes drain.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// What to try when a self-test fails.
+const SELF_TEST_REMEDY: &str = "the preprocessing or the labels in the manifest may be another model's; \
+    `kernel = \"generic\"` in [model] tells whether a kernel computes wrongly on this CPU";
 
 /// How to run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,6 +65,20 @@ pub enum DaemonError {
     /// An action cannot work as configured.
     #[error(transparent)]
     Action(#[from] ActionError),
+    /// The model does not see in its self-test photo what its manifest promises.
+    #[error(
+        "the self-test of {model} failed: {photo} is taken for {seen}, and its manifest says {expected}; {SELF_TEST_REMEDY}"
+    )]
+    SelfTest {
+        /// The ONNX file.
+        model: String,
+        /// The manifest's photo.
+        photo: String,
+        /// The top class, or why there is none.
+        seen: String,
+        /// The manifest's class.
+        expected: String,
+    },
     /// A thread or a signal handler could not be set up.
     #[error("starting the {what}: {source}; the board may be out of memory or the unit's TasksMax too low")]
     Start {
@@ -80,40 +99,63 @@ pub fn run(plan: &Plan, options: Options) -> Result<Summary, DaemonError> {
     if let Some(labels) = ModelFiles::beside(&plan.model.path)?.labels {
         compile_rules(plan, &labels)?;
     }
-    let recorder = Arc::new(Recorder::new());
-    let actions = actions::start(&plan.actions, action_context(plan, recorder.clone()))?;
-    let dispatcher = Arc::new(Dispatcher::new(actions, &plan.rules, recorder.clone()));
-
-    let load = LoadOptions { engine: plan.model.kernel.clone(), threads: plan.model.threads };
-    let model = Model::load(&plan.model.path, &load)?;
-    let rules = compile_rules(plan, model.labels())?;
-    log::info!("model {}: {}", plan.model.path.display(), model.load_report());
-    let description = model.load_report().to_string();
-
     let counters: Vec<_> = plan.cameras.iter().map(|_| Arc::new(CameraCounters::default())).collect();
     let slots = Arc::new(FrameSlots::new(&counters));
     let stop = Arc::new(AtomicBool::new(false));
-    let signals = {
+    // Before any pin is driven: a signal while the model loads must not end the process past the safe levels.
+    let _signals = {
         let slots = slots.clone();
         SignalThread::start(stop.clone(), move || slots.close()).map_err(|e| start_error("signal handlers", e))?
     };
-    let cameras = Cameras::start(&plan.cameras, &slots, &counters, &stop, &dispatcher)?;
-    let inference = Inference::new(model, rules, &plan.cameras, &counters, recorder.clone(), options.keep_pictures);
-
-    let outcome = Loop { inference, slots: &slots, stop: &stop, dispatcher: &dispatcher, cameras: &cameras }
-        .run(options.once, &recorder);
-
-    stop.store(true, Ordering::SeqCst);
-    slots.close();
-    cameras.join();
-    drop(signals);
-    let ended = Monotonic::now();
-    let closed = close_actions(&dispatcher);
-    outcome?;
+    let recorder = Arc::new(Recorder::new());
+    let actions = actions::start(&plan.actions, action_context(plan, recorder.clone()))?;
+    let dispatcher = Arc::new(Dispatcher::new(actions, &plan.rules, recorder.clone()));
+    let watch = Watch { plan, options, counters: &counters, slots: &slots, stop: &stop, dispatcher: &dispatcher };
+    let outcome = watch.run(&recorder);
+    let elapsed = Monotonic::now().since(recorder.started());
+    // However it ended, nothing is left behind.
+    let actions = close_actions(&dispatcher);
+    let model = outcome?;
     let cameras = std::iter::zip(&plan.cameras, counters)
         .map(|(plan, counters)| CameraOutcome { name: plan.name.clone(), counters })
         .collect();
-    Ok(Summary { model: description, elapsed: ended.since(recorder.started()), cameras, actions: closed, recorder })
+    Ok(Summary { model, elapsed, cameras, actions, recorder })
+}
+
+/// What the run needs between the start of the actions and their end.
+struct Watch<'a> {
+    plan: &'a Plan,
+    options: Options,
+    counters: &'a [Arc<CameraCounters>],
+    slots: &'a Arc<FrameSlots>,
+    stop: &'a Arc<AtomicBool>,
+    dispatcher: &'a Arc<Dispatcher>,
+}
+
+impl Watch<'_> {
+    /// Loads the model, watches the cameras until the end, and describes the model.
+    fn run(&self, recorder: &Arc<Recorder>) -> Result<String, DaemonError> {
+        let plan = self.plan;
+        let load = LoadOptions { engine: plan.model.kernel.clone(), threads: plan.model.threads };
+        let mut model = Model::load(&plan.model.path, &load)?;
+        let rules = compile_rules(plan, model.labels())?;
+        self_test::run(&mut model)?;
+        let description = model.load_report().to_string();
+        log::info!("model {}: {description}", plan.model.path.display());
+        let keep = self.options.keep_pictures;
+        let inference = Inference::new(model, rules, &plan.cameras, self.counters, recorder.clone(), keep);
+        let mut cameras = Cameras::new(plan.cameras.len());
+        let started = cameras.start(self);
+        let outcome = started.and_then(|()| {
+            let (slots, stop, dispatcher) = (self.slots, self.stop, self.dispatcher);
+            let watching = Loop { inference, slots, stop, dispatcher, cameras: &cameras };
+            Ok(watching.run(self.options.once, recorder)?)
+        });
+        self.stop.store(true, Ordering::SeqCst);
+        self.slots.close();
+        cameras.join();
+        outcome.map(|()| description)
+    }
 }
 
 fn action_context(plan: &Plan, observer: Arc<Recorder>) -> ActionContext {
@@ -161,18 +203,15 @@ struct Cameras {
 }
 
 impl Cameras {
-    fn start(
-        plans: &[CameraPlan],
-        slots: &Arc<FrameSlots>,
-        counters: &[Arc<CameraCounters>],
-        stop: &Arc<AtomicBool>,
-        dispatcher: &Arc<Dispatcher>,
-    ) -> Result<Self, DaemonError> {
-        let healthy: Arc<Vec<_>> = Arc::new(plans.iter().map(|_| AtomicBool::new(false)).collect());
-        let mut threads = Vec::new();
-        for (index, plan) in plans.iter().enumerate() {
-            let (plan, counters) = (plan.clone(), counters[index].clone());
-            let (slots, stop, dispatcher, healthy) = (slots.clone(), stop.clone(), dispatcher.clone(), healthy.clone());
+    fn new(count: usize) -> Self {
+        Self { threads: Vec::new(), healthy: Arc::new((0..count).map(|_| AtomicBool::new(false)).collect()) }
+    }
+
+    /// Starts a thread a camera. After an error those that run are still to be joined.
+    fn start(&mut self, watch: &Watch<'_>) -> Result<(), DaemonError> {
+        for (index, plan) in watch.plan.cameras.iter().enumerate() {
+            let (plan, counters, healthy) = (plan.clone(), watch.counters[index].clone(), self.healthy.clone());
+            let (slots, stop, dispatcher) = (watch.slots.clone(), watch.stop.clone(), watch.dispatcher.clone());
             let files = matches!(plan.source, SourcePlan::Files { .. });
             let what = format!("thread of camera {}", plan.name);
             let thread = std::thread::Builder::new()
@@ -187,9 +226,9 @@ impl Cameras {
                     run_camera(&plan, index, &slots, &counters, &stop, &on_state);
                 })
                 .map_err(|e| start_error(&what, e))?;
-            threads.push((thread, files));
+            self.threads.push((thread, files));
         }
-        Ok(Self { threads, healthy })
+        Ok(())
     }
 
     /// Every files source is read through.

@@ -7,7 +7,7 @@ use crate::actions::{Edge, Observer};
 use crate::capture::Rgb;
 use crate::clock::Monotonic;
 use crate::rules::Event;
-use crate::telemetry::recent::{Percentiles, Recent};
+use crate::telemetry::recent::Recent;
 
 /// How many views, events and edges a summary keeps; older ones make room.
 const KEPT: usize = 10_000;
@@ -57,13 +57,11 @@ pub struct Record {
     pub inference: Recent,
     /// From a frame's capture to the edge on the pin that it caused.
     pub capture_to_pin: Recent,
-    /// When the last frame was classified.
-    pub last_frame: Option<Monotonic>,
 }
 
 impl Recorder {
     /// Starts collecting.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let record = Record {
             sightings: VecDeque::new(),
             events: VecDeque::new(),
@@ -73,7 +71,6 @@ impl Recorder {
             views: 0,
             inference: Recent::new(4096),
             capture_to_pin: Recent::new(4096),
-            last_frame: None,
         };
         Self { started: Monotonic::now(), record: Mutex::new(record) }
     }
@@ -87,17 +84,6 @@ impl Recorder {
     pub fn lock(&self) -> MutexGuard<'_, Record> {
         // A panic elsewhere leaves counts that are still counts.
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The percentiles of the time from capture to pin.
-    pub fn capture_to_pin(&self) -> Option<Percentiles> {
-        self.lock().capture_to_pin.percentiles()
-    }
-}
-
-impl Default for Recorder {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -55,7 +55,7 @@ struct Timeline {
 }
 
 impl Summary {
-    /// Classified frames a second, over the time from the first frame's classification on.
+    /// Frames a second that the network alone would classify: what it took is the median of a view times the views.
     fn frames_per_second(&self, record: &Record) -> f64 {
         let busy = record.inference.percentiles().map_or(0.0, |p| p.median.as_secs_f64() * record.views as f64);
         if busy > 0.0 { record.frames as f64 / busy } else { 0.0 }

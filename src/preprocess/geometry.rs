@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{InputSpec, PreprocessError, Resize};
+use crate::capture::Rgb;
 use crate::config::plan::{Area, Fit, Flip, Orientation, Rotation};
 
 /// A rectangle of whole pixels, within its picture and never empty.
@@ -67,6 +68,18 @@ pub fn oriented_size(orientation: Orientation, width: u32, height: u32) -> (u32,
         Rotation::None | Rotation::Half => (width, height),
         Rotation::Quarter | Rotation::ThreeQuarters => (height, width),
     }
+}
+
+/// The whole frame, turned and mirrored: for people to look at. The model's input is made without this copy.
+pub fn oriented(rgb: &Rgb, orientation: Orientation) -> Rgb {
+    let (width, height) = oriented_size(orientation, rgb.width, rgb.height);
+    let walk = Walk::new(orientation, Rect { left: 0, top: 0, width, height }, rgb.width, rgb.height);
+    let pixel = |(x, y): (u32, u32)| {
+        let at = (walk.origin + x as isize * walk.right + y as isize * walk.down) as usize * 3;
+        [rgb.data[at], rgb.data[at + 1], rgb.data[at + 2]]
+    };
+    let data = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).flat_map(pixel).collect();
+    Rgb { width, height, data }
 }
 
 /// How to walk a region of the oriented frame over the captured frame's pixels: `origin + x * right + y * down`.

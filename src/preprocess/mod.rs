@@ -24,7 +24,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use geometry::{Rect, area_in_frame, oriented_size};
+pub use geometry::{Rect, area_in_frame, oriented, oriented_size};
 pub use spec::{ChannelOrder, Filter, InputSpec, InputTensor, PreprocessSpec, Resize, TensorFormat};
 
 use crate::capture::Rgb;

@@ -204,6 +204,22 @@ mod tensors {
     }
 }
 
+/// What people are shown of a turned camera is what the model gets of it.
+#[test]
+fn the_oriented_frame_is_the_one_that_the_model_sees() {
+    let frame = chart(5, 3);
+    for rotate in [Rotation::None, Rotation::Quarter, Rotation::Half, Rotation::ThreeQuarters] {
+        for flip in [None, Some(Flip::Horizontal), Some(Flip::Vertical)] {
+            let orientation = Orientation { rotate, flip };
+            let turned = oriented(&frame, orientation);
+            let spec = input(turned.width as usize, turned.height as usize, Resize::Stretch, TensorFormat::F32Nchw);
+            let seen = Preprocessor::new(&spec, Fit::Stretch, orientation).view(&frame, None).unwrap();
+            assert_eq!(turned, seen, "{orientation:?}");
+        }
+    }
+    assert_eq!(oriented(&frame, Orientation { rotate: Rotation::Quarter, flip: None }).data[..3], [0, 2, 7]);
+}
+
 #[test]
 fn the_order_of_frames_leaves_no_trace() {
     let input = input(24, 24, Resize::ShorterSide(28), TensorFormat::F32Nchw);

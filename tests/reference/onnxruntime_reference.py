@@ -7,7 +7,8 @@
 Writes tests/reference/onnxruntime/: for each photo NAME.png, the exact 8-bit codes that enter the first convolution (a picture
 whose three channels are the tensor's, so blue comes first), and reference.json: the scores, and for the output of each
 of the 13 QLinearConv nodes, before any max-pool, its shape (height, width, channels), the FNV-1a digest of all its bytes
-in NHWC order, and the first 16 channels of the pixel in the middle. JPEG decoders differ among themselves, hence codes and
+in NHWC order, and the first 16 channels of the pixel in the middle. And top1.json: for each
+photo of tests/photos, from the JPEG file on, the label with the highest score. JPEG decoders differ among themselves, hence codes and
 not photos.
 """
 import json
@@ -81,6 +82,13 @@ def main():
                 "middle": tensor[height // 2, width // 2, :16].tolist(),
             })
         photos.append({"photo": photo, "codes": f"{name}.png", "scores": scores[0].tolist(), "convolutions": layers})
+    plain = onnxruntime.InferenceSession(str(MODEL), providers=["CPUExecutionProvider"])
+    labels = (ROOT / "models/caltech101-labels.txt").read_text().split("\n")
+    top = {}
+    for path in sorted((ROOT / "tests/photos").glob("*/*.jpg")):
+        scores = plain.run(None, {"input": np.ascontiguousarray(picture(path).transpose(2, 0, 1)[None])})[0][0]
+        top[f"{path.parent.name}/{path.name}"] = labels[int(scores.argmax())]
+    (OUT / "top1.json").write_text(json.dumps(top, indent=1) + "\n")
     versions = {"onnxruntime": onnxruntime.__version__, "onnx": onnx.__version__, "numpy": np.__version__}
     text = json.dumps({"versions": versions, "photos": photos}, separators=(",", ":"))
     (OUT / "reference.json").write_text(text.replace('{"name"', '\n{"name"').replace('{"photo"', '\n\n{"photo"') + "\n")
