@@ -166,9 +166,11 @@ fn a_run_ends_by_itself_and_says_what_fired() {
 #[test]
 fn sigterm_ends_it_in_order() {
     let folder = tempfile::tempdir().unwrap();
-    let config = configuration(folder.path(), &format!("repeat = true\nfps = 5\n{CAT}"));
+    let config = configuration(folder.path(), CAT);
     let mut child = spotter(&["run", "--config", &config]).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(2));
+    // The photos are read through by now: only --once ends with them.
+    assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let asked = Instant::now();
     let status = loop {
