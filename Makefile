@@ -2,7 +2,7 @@
 # CARGO_TARGET_DIR is honoured throughout.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm cross test-board lint
+.PHONY: help demo test test-arm cross test-board bench-arm lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -24,6 +24,9 @@ cross: ## an aarch64 binary: target/aarch64-unknown-linux-gnu/release/spotter
 
 test-board: ## an emulated arm64 board with a camera, GPIO, systemd and a broker: the whole way, on the shipped unit
 	tests/board/run.sh
+
+bench-arm: ## instructions that a whole VGG16 executes on emulated ARM cores, and a model of the inner loops
+	cross/count.sh
 
 lint: ## formatting and clippy, as the gate wants them
 	@cross/packages.sh build
