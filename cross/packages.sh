@@ -14,7 +14,9 @@ packages_of() {
         # libclang: bindgen reads the kernel's V4L2 header for the v4l crate. gcc and libc6-dev: the linker, and ring's C and assembly.
         build) echo gcc libc6-dev libclang-dev linux-libc-dev make ;;
         # A broker of one's own for every run; the clients are the independent witnesses.
-        demo | test) packages_of build; echo mosquitto mosquitto-clients ;;
+        demo) packages_of build; echo mosquitto mosquitto-clients ;;
+        # openssl makes the certificates of the tests over TLS.
+        test) packages_of demo; echo openssl ;;
         # binutils read the binary that was built; zig and cargo-zigbuild come from PyPI into an environment of their own;
         # the C library is for the emulated programs.
         arm) packages_of build; echo binutils ca-certificates g++ libc6-arm64-cross python3-venv ;;
