@@ -34,6 +34,7 @@ fn the_birth_comes_first_then_discovery_and_every_state() {
     watcher.expect(RULE, "ON");
     watcher.expect(CAMERA, r#"{"state":"online"}"#);
     rig.wait_until_empty();
+    watcher.expect_event(7);
     let event = watcher.of(EVENT).pop().unwrap();
     assert!(!event.retained);
     let json = event.json();
@@ -125,6 +126,7 @@ fn no_event_is_lost_when_the_broker_is_killed_under_load() {
     }
     send(10, Duration::ZERO);
     rig.wait_until_empty();
+    watcher.expect_event(429);
     arrived.push(watcher.sequences());
     assert_eq!(rig.handle.dropped(), 0);
     for part in &arrived {
@@ -174,6 +176,7 @@ fn overflow_drops_the_oldest_and_the_count_is_exact() {
     gate.open();
     rig.wait_until_empty();
     watcher.expect(RULE, "ON");
+    watcher.expect_event(100);
     assert_eq!(watcher.sequences(), (91..101).collect::<Vec<_>>());
     assert_eq!(watcher.payloads(RULE), ["ON"], "the latest state alone");
     assert_eq!(rig.handle.dropped(), 91);

@@ -240,6 +240,12 @@ impl Watcher {
         wait_until(&what, || self.payloads(topic).last().is_some_and(|last| last == payload));
     }
 
+    /// Waits until event `sequence` has come. That the broker has acknowledged it does not mean that it has reached a
+    /// subscriber; what was published before it has, by then.
+    pub(crate) fn expect_event(&self, sequence: u64) {
+        wait_until(&format!("event {sequence}"), || self.sequences().contains(&sequence));
+    }
+
     /// The frame numbers of all events, in the order of arrival.
     pub(crate) fn sequences(&self) -> Vec<u64> {
         self.of("spotter/garden/event").iter().map(|seen| seen.json()["sequence"].as_u64().unwrap()).collect()
