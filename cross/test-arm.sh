@@ -12,6 +12,8 @@
 . "$(dirname "$0")/common.sh"
 
 CORES=${CORES:-cortex-a72 cortex-a76 neoverse-v1}
+# Seconds for one test binary on one core, some ten times what it takes: a test that hangs is a failure and not a stall.
+LIMIT=1200
 TESTS=(model_parity preprocess)
 # The whole network by plain scalar code takes minutes in an emulator, and tract's own operators are not ours to check. What the other kernels
 # give is compared with onnxruntime's bytes here, and `generic` with each kernel layer by layer.
@@ -44,7 +46,7 @@ run() {
     binary=$(binary_of "$name")
     [[ -x $binary ]] || die "cargo did not say where the tests of $name are"
     say "$name on $core: $*"
-    (cd "$ROOT" && QEMU_CPU=$core nice "$QEMU" -L /usr/aarch64-linux-gnu "$binary" "$@" 2>&1 | tee "$log") || status=$?
+    (cd "$ROOT" && QEMU_CPU=$core nice timeout --kill-after=10 "$LIMIT" "$QEMU" -L /usr/aarch64-linux-gnu "$binary" "$@" 2>&1 | tee "$log") || status=$?
     result=$(grep '^test result:' "$log" | tail -1 || true)
     passed=$(sed -n 's/.* \([0-9]*\) passed.*/\1/p' <<<"$result")
     broken=$(sed -n 's/.* \([0-9]*\) failed.*/\1/p' <<<"$result")

@@ -227,7 +227,9 @@ impl Shared {
             relax();
         }
         let mut guard = lock(&self.sleep);
-        self.caller_sleeps.store(true, SeqCst);
+        // Told before the look, while `leave` looks after it has left: one of the two sees the other. An exchange and not a store, because
+        // qemu's translation to x86 lets a load overtake a sequentially consistent store (seen once under `make test-arm`: nobody woke the caller).
+        self.caller_sleeps.swap(true, SeqCst);
         while self.gate.load(SeqCst) != 0 {
             guard = self.done.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
@@ -326,6 +328,20 @@ mod tests {
             // Passes only when two threads are inside at once.
             pool.run(2, |_, _| {
                 both.wait();
+            });
+        }
+    }
+
+    /// The caller goes to sleep in the very moment in which the last worker leaves: whoever loses that race must still be woken.
+    #[test]
+    fn a_caller_that_falls_asleep_as_the_last_worker_leaves_is_woken() {
+        let pool = Pool::new(2);
+        for turn in 0..4000 {
+            let both = std::sync::Barrier::new(2);
+            pool.run(2, |_, worker| {
+                both.wait();
+                // The worker outlasts the caller's spinning by a little more or less from turn to turn.
+                (0..worker * (SPINS as usize + turn % 64)).for_each(|_| relax());
             });
         }
     }
