@@ -78,6 +78,7 @@ fn start(plans: &[ActionPlan]) -> (Vec<ActionHandle>, Arc<Edges>) {
         rules: vec![RuleInfo { name: "cat".into(), label: "Cat".into(), actions: names }],
         cameras: vec!["feeder".into()],
         observer: observer.clone(),
+        control: spotter::control::Control::new(|| ()),
     };
     (actions::start(plans, context).unwrap(), observer)
 }

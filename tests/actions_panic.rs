@@ -68,8 +68,13 @@ fn a_panic_hook_drives_every_line_to_safety_from_any_thread() {
     std::panic::set_hook(Box::new(|_| {
         drive_all_safe();
     }));
-    let context =
-        ActionContext { device: "garden".into(), rules: vec![], cameras: vec![], observer: Arc::new(PanicsOnHigh) };
+    let context = ActionContext {
+        device: "garden".into(),
+        rules: vec![],
+        cameras: vec![],
+        observer: Arc::new(PanicsOnHigh),
+        control: spotter::control::Control::new(|| ()),
+    };
     let handles = actions::start(&[gpio("steady", 1), gpio("fragile", 2)], context).unwrap();
     handles[0].send(on());
     wait_for("1", Level::High);

@@ -142,8 +142,13 @@ mod tests {
 
     fn start(path: &Path) -> (ActionHandle, Arc<Delivered>) {
         let observer = Arc::new(Delivered::default());
-        let context =
-            ActionContext { device: "garden".into(), rules: vec![], cameras: vec![], observer: observer.clone() };
+        let context = ActionContext {
+            device: "garden".into(),
+            rules: vec![],
+            cameras: vec![],
+            observer: observer.clone(),
+            control: crate::control::Control::new(|| ()),
+        };
         (spawn("file".into(), &LogPlan { path: Some(path.into()) }, &Arc::new(context)).unwrap(), observer)
     }
 

@@ -19,6 +19,7 @@ pub use runner::{ActionHandle, ActionStatus, Health, close_all};
 
 use crate::clock::Monotonic;
 use crate::config::plan::{ActionKind, ActionPlan, Level, LogPlan, MqttPlan, RulePlan};
+use crate::control::Control;
 use crate::rules::Event;
 
 /// What an action is told.
@@ -82,6 +83,8 @@ pub struct ActionContext {
     pub cameras: Vec<Arc<str>>,
     /// Who is told of edges and deliveries.
     pub observer: Arc<dyn Observer>,
+    /// Where an action that hears commands (a broker's subscriptions) asks the daemon.
+    pub control: Arc<Control>,
 }
 
 /// A rule as an action sees it.

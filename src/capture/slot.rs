@@ -27,12 +27,14 @@ struct State {
     /// The camera that is served first next time, so that a fast one does not starve the others.
     next: usize,
     closed: bool,
+    /// Somebody wants the taker to look at something else.
+    nudged: bool,
 }
 
 impl FrameSlots {
     /// A slot for each camera, with its counters.
     pub fn new(counters: &[Arc<CameraCounters>]) -> Self {
-        let state = State { slots: counters.iter().map(|_| None).collect(), next: 0, closed: false };
+        let state = State { slots: counters.iter().map(|_| None).collect(), next: 0, closed: false, nudged: false };
         Self { state: Mutex::new(state), filled: Condvar::new(), emptied: Condvar::new(), counters: counters.to_vec() }
     }
 
@@ -65,7 +67,7 @@ impl FrameSlots {
         true
     }
 
-    /// The next frame and its camera's index, round robin; nothing after `timeout`, or at once when closed.
+    /// The next frame and its camera's index, round robin; nothing after `timeout`, after [`Self::nudge`], or at once when closed.
     pub fn take(&self, timeout: Duration) -> Option<(usize, Frame)> {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
@@ -77,9 +79,18 @@ impl FrameSlots {
                 self.emptied.notify_all();
                 return Some(taken);
             }
+            if std::mem::take(&mut state.nudged) {
+                return None;
+            }
             let left = deadline.checked_duration_since(Instant::now())?;
             state = self.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Makes the wait of the present or the next [`Self::take`] end without a frame, if none is there.
+    pub fn nudge(&self) {
+        self.lock().nudged = true;
+        self.filled.notify_all();
     }
 
     /// Wakes everybody; nothing is handed over any more.
@@ -131,6 +142,16 @@ mod tests {
         assert_eq!(slots.take(Duration::ZERO).map(|(_, f)| f.sequence), Some(2));
         assert_eq!(slots.counters[0].dropped_stale.get(), 2);
         assert!(slots.take(Duration::from_millis(5)).is_none());
+    }
+
+    #[test]
+    fn a_nudge_ends_one_wait_and_takes_no_frame_away() {
+        let slots = slots(1);
+        slots.nudge();
+        assert!(slots.take(Duration::from_secs(60)).is_none());
+        slots.nudge();
+        slots.put(0, frame(7));
+        assert_eq!(slots.take(Duration::ZERO).map(|(_, f)| f.sequence), Some(7));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::capture::supervise::{CameraState, run_camera};
 use crate::clock::Monotonic;
 use crate::config::Plan;
 use crate::config::plan::SourcePlan;
+use crate::control::{Command, Control};
 use crate::model::{Labels, LoadOptions, Model, ModelError, ModelFiles};
 use crate::rules::{self, RuleProblem, RuleSet};
 use crate::telemetry::CameraCounters;
@@ -102,15 +103,27 @@ pub fn run(plan: &Plan, options: Options) -> Result<Summary, DaemonError> {
     let counters: Vec<_> = plan.cameras.iter().map(|_| Arc::new(CameraCounters::default())).collect();
     let slots = Arc::new(FrameSlots::new(&counters));
     let stop = Arc::new(AtomicBool::new(false));
+    let control = Control::new({
+        let slots = slots.clone();
+        move || slots.nudge()
+    });
     // Before any pin is driven: a signal while the model loads must not end the process past the safe levels.
     let _signals = {
         let slots = slots.clone();
         SignalThread::start(stop.clone(), move || slots.close()).map_err(|e| start_error("signal handlers", e))?
     };
     let recorder = Arc::new(Recorder::new());
-    let actions = actions::start(&plan.actions, action_context(plan, recorder.clone()))?;
+    let actions = actions::start(&plan.actions, action_context(plan, recorder.clone(), control.clone()))?;
     let dispatcher = Arc::new(Dispatcher::new(actions, &plan.rules, recorder.clone()));
-    let watch = Watch { plan, options, counters: &counters, slots: &slots, stop: &stop, dispatcher: &dispatcher };
+    let watch = Watch {
+        plan,
+        options,
+        counters: &counters,
+        slots: &slots,
+        stop: &stop,
+        dispatcher: &dispatcher,
+        control: &control,
+    };
     let outcome = watch.run(&recorder);
     let elapsed = Monotonic::now().since(recorder.started());
     // However it ended, nothing is left behind.
@@ -130,6 +143,7 @@ struct Watch<'a> {
     slots: &'a Arc<FrameSlots>,
     stop: &'a Arc<AtomicBool>,
     dispatcher: &'a Arc<Dispatcher>,
+    control: &'a Control,
 }
 
 impl Watch<'_> {
@@ -147,8 +161,8 @@ impl Watch<'_> {
         let mut cameras = Cameras::new(plan.cameras.len());
         let started = cameras.start(self);
         let outcome = started.and_then(|()| {
-            let (slots, stop, dispatcher) = (self.slots, self.stop, self.dispatcher);
-            let watching = Loop { inference, slots, stop, dispatcher, cameras: &cameras };
+            let (slots, stop, dispatcher, control) = (self.slots, self.stop, self.dispatcher, self.control);
+            let watching = Loop { inference, slots, stop, dispatcher, control, cameras: &cameras };
             Ok(watching.run(self.options.once, recorder)?)
         });
         self.stop.store(true, Ordering::SeqCst);
@@ -158,12 +172,13 @@ impl Watch<'_> {
     }
 }
 
-fn action_context(plan: &Plan, observer: Arc<Recorder>) -> ActionContext {
+fn action_context(plan: &Plan, observer: Arc<Recorder>, control: Arc<Control>) -> ActionContext {
     ActionContext {
         device: plan.device.as_str().into(),
         rules: plan.rules.iter().map(RuleInfo::from).collect(),
         cameras: plan.cameras.iter().map(|c| c.name.clone()).collect(),
         observer,
+        control,
     }
 }
 
@@ -260,6 +275,7 @@ struct Loop<'a> {
     slots: &'a FrameSlots,
     stop: &'a AtomicBool,
     dispatcher: &'a Dispatcher,
+    control: &'a Control,
     cameras: &'a Cameras,
 }
 
@@ -269,6 +285,9 @@ impl Loop<'_> {
         notifier.ready();
         let mut housekeeping = Monotonic::now();
         while !self.stop.load(Ordering::SeqCst) {
+            while let Some(command) = self.control.next() {
+                self.obey(&command);
+            }
             // Looked at before the slots: what a finished source has put there is still taken.
             let read = once && self.cameras.files_are_read();
             let frame = self.slots.take(if read { Duration::ZERO } else { self.wait(once) });
@@ -289,6 +308,13 @@ impl Loop<'_> {
         }
         notifier.stopping();
         Ok(())
+    }
+
+    /// Does what was asked from outside.
+    fn obey(&mut self, command: &Command) {
+        match command {
+            Command::Reload => log::warn!("the configuration cannot be read again while running; restart the daemon"),
+        }
     }
 
     /// How long to wait for a frame: until a rule wants to be looked at, and not so long that an end goes unnoticed.

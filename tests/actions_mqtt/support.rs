@@ -302,6 +302,7 @@ impl Rig {
             rules: vec![rule("cat", "broker"), rule("front door", "siren")],
             cameras: vec!["feeder".into()],
             observer: deliveries.clone(),
+            control: spotter::control::Control::new(|| ()),
         };
         let plans = [ActionPlan { name: "broker".into(), kind: ActionKind::Mqtt(plan) }];
         let handle = actions::start(&plans, context).unwrap().pop().unwrap();
