@@ -25,4 +25,5 @@ pub mod model;
 pub mod panics;
 pub mod preprocess;
 pub mod rules;
+pub mod teach;
 pub mod telemetry;

@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod classify;
 mod doctor;
+mod evaluate;
 mod look;
 pub mod outcome;
 mod run;
@@ -40,6 +41,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Measure a model on this machine, layer by layer
     Bench(bench::Bench),
+    /// Judge a model on labelled photos
+    Evaluate(evaluate::Evaluate),
 }
 
 /// How results are printed.
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Look(look) => look.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Bench(bench) => bench.execute(),
+        Command::Evaluate(evaluate) => evaluate.execute(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

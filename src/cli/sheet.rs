@@ -7,8 +7,10 @@ use crate::capture::Rgb;
 use crate::config::plan::CameraPlan;
 use crate::daemon::recorder::Sighting;
 use crate::daemon::summary::Summary;
+use crate::model::Labels;
 use crate::preprocess::{area_in_frame, oriented};
-use crate::telemetry::sheet::{ACCENTS, Sheet, Tile, annotate, write_png};
+use crate::teach::judgement::Judgement;
+use crate::telemetry::sheet::{ACCENTS, Matrix, Sheet, Tile, annotate, write_png};
 
 /// One view, as `look` shows it.
 pub(super) struct Look {
@@ -78,9 +80,27 @@ pub(super) fn write_look(frame: &Rgb, camera: &CameraPlan, seen: &[Look], path: 
 }
 
 fn store(path: &Path, sheet: &Sheet) -> Result<(), String> {
+    store_picture(path, &sheet.render())
+}
+
+fn store_picture(path: &Path, picture: &Rgb) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("writing {}: {error}", path.display());
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
-    write_png(path, &sheet.render()).map_err(failed)
+    write_png(path, picture).map_err(failed)
+}
+
+/// Writes a confusion matrix of the classes that occur.
+pub(super) fn write_confusion(judgement: &Judgement, labels: &Labels, of: &str, path: &Path) -> Result<(), String> {
+    let classes: Vec<usize> = judgement.classes().iter().map(|c| c.class).collect();
+    let name = |&class: &usize| labels.get(class).unwrap_or_default().to_owned();
+    let row = |&truth: &usize| classes.iter().map(|&predicted| judgement.count(truth, predicted)).collect();
+    let matrix = Matrix {
+        title: "What was taken for what".into(),
+        subtitle: format!("{} {of}, {:.1} % right; rows: truth", judgement.photos(), 100.0 * judgement.top1()),
+        names: classes.iter().map(name).collect(),
+        counts: classes.iter().map(row).collect(),
+    };
+    store_picture(path, &matrix.render())
 }
