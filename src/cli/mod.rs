@@ -13,6 +13,7 @@ mod look;
 pub mod outcome;
 mod run;
 mod sheet;
+mod teach;
 
 pub use outcome::{Failure, Outcome};
 
@@ -43,6 +44,8 @@ enum Command {
     Bench(bench::Bench),
     /// Judge a model on labelled photos
     Evaluate(evaluate::Evaluate),
+    /// Teach a model classes of your own
+    Teach(teach::Teach),
 }
 
 /// How results are printed.
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => doctor.execute(),
         Command::Bench(bench) => bench.execute(),
         Command::Evaluate(evaluate) => evaluate.execute(),
+        Command::Teach(teach) => teach.execute(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,9 +1,9 @@
 //! The pictures that commands write: the contact sheet of a run, and what `look` shows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::capture::Rgb;
+use crate::capture::{Rgb, decode};
 use crate::config::plan::CameraPlan;
 use crate::daemon::recorder::Sighting;
 use crate::daemon::summary::Summary;
@@ -103,4 +103,44 @@ pub(super) fn write_confusion(judgement: &Judgement, labels: &Labels, of: &str, 
         counts: classes.iter().map(row).collect(),
     };
     store_picture(path, &matrix.render())
+}
+
+/// A photo that was taken for something else.
+pub(super) struct Mistake {
+    pub(super) photo: PathBuf,
+    pub(super) truth: String,
+    pub(super) taken_for: String,
+    pub(super) probability: f32,
+}
+
+/// Writes the worst of `count` mistakes.
+pub(super) fn write_mistakes(worst: &[Mistake], count: usize, path: &Path) -> Result<(), String> {
+    let tile = |mistake: &Mistake| Tile {
+        picture: thumbnail(&mistake.photo),
+        caption: vec![
+            mistake.taken_for.clone(),
+            format!("is {}", mistake.truth),
+            mistake.photo.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        ],
+        probability: Some(mistake.probability),
+        badges: Vec::new(),
+    };
+    let sheet = Sheet {
+        title: "The worst mistakes".into(),
+        subtitle: format!("{count} held-out photos were taken for something else; the surest first"),
+        tiles: worst.iter().map(tile).collect(),
+        ..Sheet::default()
+    };
+    store(path, &sheet)
+}
+
+/// At most 200 pixels wide and high; empty where the photo is gone.
+fn thumbnail(photo: &Path) -> Rgb {
+    let rgb = decode::decode_file(photo).unwrap_or_default();
+    let (width, height) = (rgb.width, rgb.height);
+    let Some(picture) = image::RgbImage::from_raw(width, height, rgb.data).filter(|p| !p.is_empty()) else {
+        return Rgb::default();
+    };
+    let small = image::DynamicImage::ImageRgb8(picture).thumbnail(200, 200).into_rgb8();
+    Rgb { width: small.width(), height: small.height(), data: small.into_raw() }
 }

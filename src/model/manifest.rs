@@ -46,6 +46,8 @@ pub struct OutputSpec {
     pub kind: OutputKind,
     /// One label a line; resolved against the manifest's folder.
     pub labels: Option<PathBuf>,
+    /// The tensor of the graph that a head can be taught on.
+    pub features: Option<String>,
     /// `softmax(scores / temperature)`; above 1 makes a model less sure of itself, below 1 more.
     pub temperature: f32,
 }
@@ -306,9 +308,10 @@ fn parse_output(reader: &mut Reader, mut table: Table, folder: &Path) -> Option<
         .required(reader, "kind", "write kind = \"logits\" (before softmax), \"probabilities\" or \"features\"")
         .and_then(|v| v.one_of(reader, &KINDS));
     let labels = table.optional("labels").and_then(|v| v.text(reader)).map(|l| folder.join(l));
+    let features = table.optional("features").and_then(|v| v.text(reader));
     let temperature = table.optional("temperature").map(|v| parse_temperature(reader, v));
-    table.nothing_else(reader, &["kind", "labels", "temperature"]);
-    Some(OutputSpec { kind: kind?, labels, temperature: temperature.unwrap_or(Some(1.0))? })
+    table.nothing_else(reader, &["kind", "labels", "features", "temperature"]);
+    Some(OutputSpec { kind: kind?, labels, features, temperature: temperature.unwrap_or(Some(1.0))? })
 }
 
 fn parse_temperature(reader: &mut Reader, value: Value) -> Option<f32> {

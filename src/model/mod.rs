@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`manifest`], `labels` | what a model's files say; [`ModelFiles`] reads them without touching the network |
+//! | `trunk` | a model cut at its feature tensor, to teach a head on |
 //! | `load` | ONNX to tract's typed graph, with limits; damaged files are errors, never panics |
 //! | `lower` | which nodes of the graph become steps of our programs |
 //! | `program` | those steps: 8-bit NHWC tensors in one arena |
@@ -19,9 +20,11 @@ pub mod manifest;
 mod network;
 mod program;
 mod toml_reader;
+mod trunk;
 
 pub use error::{ModelError, Problem, Problems};
 pub use labels::Labels;
 pub use lower::Foreign;
 pub use manifest::{Manifest, OutputKind};
 pub use network::{LayerInfo, LoadOptions, LoadReport, Model, ModelFiles, Traced};
+pub use trunk::Trunk;

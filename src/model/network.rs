@@ -17,6 +17,7 @@ use super::load::{self, Layout, Loaded, chain};
 use super::lower::{self, Foreign, Image, Lowered};
 use super::manifest::{Manifest, OutputKind};
 use super::program::{Program, Run, RunState, Watch};
+use super::trunk::cut_at_features;
 use crate::kernels::{Kernel, KernelError, Pool};
 use crate::preprocess::{InputSpec, InputTensor, TensorFormat};
 
@@ -107,6 +108,16 @@ impl fmt::Display for LoadReport {
     }
 }
 
+/// What a model is loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Classify,
+    /// Every convolution's own output is wanted.
+    Trace,
+    /// The feature tensor is wanted.
+    Features,
+}
+
 /// A layer as `bench` shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerInfo {
@@ -141,7 +152,7 @@ impl Model {
     /// # Errors
     /// Every file that is missing, damaged, too large, or in disagreement with another is an error that says which and what to do.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
-        Model::load_fusing(path, options, true)
+        Model::load_as(path, options, Purpose::Classify)
     }
 
     /// [`Model::load`] with max-pools kept out of the convolutions, so that [`Model::trace`] shows every convolution's own output.
@@ -150,22 +161,35 @@ impl Model {
     /// # Errors
     /// As [`Model::load`].
     pub fn load_unfused(path: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
-        Model::load_fusing(path, options, false)
+        Model::load_as(path, options, Purpose::Trace)
     }
 
-    fn load_fusing(path: &Path, options: &LoadOptions, fuse_pools: bool) -> Result<Model, ModelError> {
+    /// The model up to its feature tensor ([`Trunk`](super::Trunk)): what it gives are features.
+    ///
+    /// # Errors
+    /// As [`Model::load`], and when the manifest names no feature tensor.
+    pub fn load_trunk(path: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
+        Model::load_as(path, options, Purpose::Features)
+    }
+
+    fn load_as(path: &Path, options: &LoadOptions, purpose: Purpose) -> Result<Model, ModelError> {
         let start = Instant::now();
-        let ModelFiles { manifest, labels } = ModelFiles::beside(path)?;
+        let ModelFiles { mut manifest, mut labels } = ModelFiles::beside(path)?;
         let engine = Engine::choose(options.engine.as_deref())?;
         let bytes = load::read(path)?;
         load::check_digest(path, &bytes, &manifest)?;
-        let proto = load::parse(path, &bytes)?;
+        let mut proto = load::parse(path, &bytes)?;
         drop(bytes);
+        if purpose == Purpose::Features {
+            cut_at_features(path, &mut proto, &manifest)?;
+            (manifest.output.kind, labels) = (OutputKind::Features, None);
+        }
         let Loaded { model, layout, outputs } = load::type_check(path, &proto, &manifest)?;
         drop(proto);
         let labels = match_labels(path, &manifest, labels, outputs)?;
         let threads = options.threads.unwrap_or_else(all_cores).max(1);
-        let prepared = load::contained(path, "preparing it", || prepare(model, engine, threads, fuse_pools));
+        let prepared =
+            load::contained(path, "preparing it", || prepare(model, engine, threads, purpose != Purpose::Trace));
         let (state, lowered) = prepared?;
         let input = input_spec(&manifest, lowered.image);
         let report = LoadReport {
