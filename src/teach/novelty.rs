@@ -167,7 +167,7 @@ mod tests {
     fn what_points_elsewhere_is_none() {
         let point = |i: usize| {
             let noise = (i % 5) as f32 * 0.1;
-            if i % 2 == 0 { [10.0 + noise, 1.0, noise] } else { [noise, 10.0 - noise, 1.0] }
+            if i.is_multiple_of(2) { [10.0 + noise, 1.0, noise] } else { [noise, 10.0 - noise, 1.0] }
         };
         let points: Vec<[f32; 3]> = (0..40).map(point).collect();
         let examples: Vec<(&[f32], usize)> = points.iter().enumerate().map(|(i, f)| (&f[..], i % 2)).collect();
