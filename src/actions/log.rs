@@ -31,7 +31,7 @@ struct Line<'a> {
 }
 
 pub(super) fn spawn(name: Arc<str>, plan: &LogPlan, context: &Arc<ActionContext>) -> Result<ActionHandle, ActionError> {
-    let outbox = Arc::new(Outbox::new(CAPACITY, Overflow::Drop));
+    let outbox: Arc<Outbox> = Arc::new(Outbox::new(CAPACITY, Overflow::Drop));
     let status = Arc::new(StatusCell::new(name.clone()));
     let mut sink = plan.path.clone().map(FileSink::new);
     match &mut sink {

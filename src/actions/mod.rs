@@ -6,19 +6,27 @@
 //! broker that is away) is degraded, says so once, and tries again by itself: it never stops the daemon.
 
 pub mod gpio;
+mod hook;
 pub mod log;
 pub mod mqtt;
 mod outbox;
 pub mod payload;
+mod picture;
 mod runner;
+mod snapshot;
+mod tls;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use picture::Picture;
 pub use runner::{ActionHandle, ActionStatus, Health, close_all};
 
 use crate::clock::Monotonic;
-use crate::config::plan::{ActionKind, ActionPlan, Level, LogPlan, MqttPlan, RulePlan};
+use crate::config::plan::{
+    ActionKind, ActionPlan, HookPlan, Level, LogPlan, MqttPlan, RulePlan, SnapshotPlan, WebhookPlan,
+};
 use crate::control::Control;
 use crate::rules::Event;
 
@@ -27,6 +35,8 @@ use crate::rules::Event;
 pub enum Message {
     /// A rule of this action turned on or off.
     Event(Arc<Event>),
+    /// The same, with the frame that decided it: for those that [want pictures](ActionHandle::wants_pictures).
+    Pictured(Arc<Event>, Arc<Picture>),
     /// A camera came or went. Every action is told; most do not care.
     Camera(CameraStatus),
 }
@@ -150,6 +160,9 @@ enum Prepared<'a> {
     Gpio(Box<gpio::Driver>),
     Mqtt(Arc<str>, &'a MqttPlan),
     Log(Arc<str>, &'a LogPlan),
+    Hook(Arc<str>, &'a HookPlan),
+    Webhook(Arc<str>, &'a WebhookPlan),
+    Snapshot(Arc<str>, &'a SnapshotPlan),
 }
 
 impl<'a> Prepared<'a> {
@@ -159,6 +172,9 @@ impl<'a> Prepared<'a> {
             ActionKind::Gpio(gpio) => Self::Gpio(Box::new(gpio::Driver::open(name, gpio, context.observer.clone()))),
             ActionKind::Mqtt(mqtt) => Self::Mqtt(name, mqtt),
             ActionKind::Log(log) => Self::Log(name, log),
+            ActionKind::Hook(hook) => Self::Hook(name, hook),
+            ActionKind::Webhook(webhook) => Self::Webhook(name, webhook),
+            ActionKind::Snapshot(snapshot) => Self::Snapshot(name, snapshot),
         }
     }
 
@@ -167,6 +183,9 @@ impl<'a> Prepared<'a> {
             Self::Gpio(driver) => driver.spawn(),
             Self::Mqtt(name, plan) => mqtt::spawn(name, plan, context),
             Self::Log(name, plan) => log::spawn(name, plan, context),
+            Self::Hook(name, plan) => hook::spawn(name, plan, context),
+            Self::Webhook(name, plan) => webhook::spawn(name, plan, context),
+            Self::Snapshot(name, plan) => snapshot::spawn(name, plan, context),
         }
     }
 }

@@ -17,6 +17,10 @@ pub(super) trait Mailbox: Send + Sync {
     fn depth(&self) -> usize;
     /// Events that were dropped or could not be acted on.
     fn dropped(&self) -> u64;
+    /// Whether it wants the frame with an event.
+    fn wants_pictures(&self) -> bool {
+        false
+    }
 }
 
 /// How an action is.
@@ -132,6 +136,11 @@ impl ActionHandle {
     /// dropped and counted, or the action is closed. States (a follow line's, a retained topic's) survive an overflow.
     pub fn send(&self, message: Message) -> bool {
         self.mailbox.push(message)
+    }
+
+    /// Whether [`Message::Pictured`] is wanted instead of [`Message::Event`].
+    pub fn wants_pictures(&self) -> bool {
+        self.mailbox.wants_pictures()
     }
 
     /// Events that wait, or that are taken and not yet done with (for MQTT: not yet acknowledged).

@@ -1,9 +1,13 @@
 //! The plan: a configuration that has passed every check. Plain data, valid by type, that every other module reads.
 
+mod reactions;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use reactions::{HookPlan, SnapshotPlan, WebhookPlan};
 
 /// Everything that the daemon is asked to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -209,6 +213,12 @@ pub enum ActionKind {
     Mqtt(MqttPlan),
     /// `type = "log"`
     Log(LogPlan),
+    /// `type = "hook"`
+    Hook(HookPlan),
+    /// `type = "webhook"`
+    Webhook(WebhookPlan),
+    /// `type = "snapshot"`
+    Snapshot(SnapshotPlan),
 }
 
 /// `type = "gpio"`

@@ -236,7 +236,7 @@ impl Mailbox for MqttOutbox {
                 inner.set_state(self.topics.camera_state(&status.camera), camera_payload(&status));
                 true
             }
-            Message::Event(event) => {
+            Message::Event(event) | Message::Pictured(event, _) => {
                 let state = if event.change == Change::On { "ON" } else { "OFF" };
                 inner.set_state(self.topics.rule_state(&event.rule), state.into());
                 inner.add_event(event, self.capacity)

@@ -12,7 +12,7 @@ use rumqttc::{
 use super::outbox::{Closing, MqttOutbox, Publication, Token};
 use super::{OFFLINE, ONLINE, tls};
 use crate::actions::runner::{Health, Mailbox, StatusCell};
-use crate::actions::{Observer, fnv1a};
+use crate::actions::{Observer, fnv1a, tls as certificates};
 use crate::backoff::Backoff;
 use crate::config::plan::MqttPlan;
 
@@ -427,17 +427,8 @@ fn explain_refusal(code: ConnectReturnCode) -> (Health, String) {
 }
 
 fn explain_io(error: &std::io::Error) -> (Health, String) {
-    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
-        return (Health::Degraded, error.to_string());
-    };
-    match tls {
-        rustls::Error::InvalidCertificate(
-            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
-        ) => (Health::Degraded, format!("TLS: {tls}; is this board's clock right?")),
-        rustls::Error::InvalidCertificate(_) => {
-            (Health::Rejected, format!("TLS: {tls}; is the broker's name right, and its authority known (ca = …)?"))
-        }
-        _ => (Health::Degraded, format!("TLS: {tls}")),
+    match certificates::within(error) {
+        Some(error) => certificates::explain(error),
+        None => (Health::Degraded, error.to_string()),
     }
 }
