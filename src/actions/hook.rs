@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use super::ActionError;
 use super::outbox::{Outbox, Overflow, Taken};
-use super::payload::EventPayload;
+use super::pins::Shared;
 use super::runner::{self, ActionHandle, Health, StatusCell};
-use super::{ActionContext, ActionError};
 use crate::config::plan::HookPlan;
 use crate::rules::Event;
 
@@ -27,11 +27,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// What systemd tells its own child is not for a child of ours: it could feed the watchdog, or end the start-up.
 const NOT_INHERITED: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-pub(super) fn spawn(
-    name: Arc<str>,
-    plan: &HookPlan,
-    context: &Arc<ActionContext>,
-) -> Result<ActionHandle, ActionError> {
+pub(super) fn spawn(name: Arc<str>, plan: &HookPlan, context: &Arc<Shared>) -> Result<ActionHandle, ActionError> {
     let outbox = Arc::new(Outbox::new(plan.queue, Overflow::Drop));
     let status = Arc::new(StatusCell::new(name.clone()));
     let hook = Hook {
@@ -51,7 +47,7 @@ pub(super) fn spawn(
 struct Hook {
     action: Arc<str>,
     plan: HookPlan,
-    context: Arc<ActionContext>,
+    context: Arc<Shared>,
     queue: Arc<Outbox>,
     status: Arc<StatusCell>,
 }
@@ -112,7 +108,7 @@ impl Hook {
     }
 
     fn act(&self, event: &Event) {
-        match self.run(&EventPayload::new(&self.context.device, event).to_json()) {
+        match self.run(&self.context.payload(event).to_json()) {
             Ok(()) => {
                 self.status.set(Health::Ready, format!("runs {} for each event", self.program()));
                 self.context.observer.delivered(&self.action, event);

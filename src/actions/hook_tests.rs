@@ -3,7 +3,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::actions::payload::tests::event;
-use crate::actions::{Edge, Message, Observer};
+use crate::actions::{ActionContext, Edge, Message, Observer};
 use crate::rules::Change;
 
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl Rig {
             observer: delivered.clone(),
             control: crate::control::Control::new(|| ()),
         };
-        let handle = spawn("hook".into(), &plan, &Arc::new(context)).unwrap();
+        let handle = spawn("hook".into(), &plan, &Shared::new(context, &[])).unwrap();
         Self { handle, delivered, folder }
     }
 

@@ -12,6 +12,7 @@ pub mod mqtt;
 mod outbox;
 pub mod payload;
 mod picture;
+mod pins;
 mod runner;
 mod snapshot;
 mod tls;
@@ -22,6 +23,8 @@ use std::time::Duration;
 
 pub use picture::Picture;
 pub use runner::{ActionHandle, ActionStatus, Health, close_all};
+
+use pins::Shared;
 
 use crate::clock::Monotonic;
 use crate::config::plan::{
@@ -149,7 +152,7 @@ pub enum ActionError {
 /// # Errors
 /// [`ActionError`] when the system gives no thread or no event queue; lines opened so far are released at their safe level.
 pub fn start(plans: &[ActionPlan], context: ActionContext) -> Result<Vec<ActionHandle>, ActionError> {
-    let context = Arc::new(context);
+    let context = Shared::new(context, plans);
     // Collected before the first thread starts: no line waits for another action.
     let prepared: Vec<Prepared<'_>> = plans.iter().map(|plan| Prepared::new(plan, &context)).collect();
     prepared.into_iter().map(|prepared| prepared.spawn(&context)).collect()
@@ -166,7 +169,7 @@ enum Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    fn new(plan: &'a ActionPlan, context: &Arc<ActionContext>) -> Self {
+    fn new(plan: &'a ActionPlan, context: &Shared) -> Self {
         let name = plan.name.clone();
         match &plan.kind {
             ActionKind::Gpio(gpio) => Self::Gpio(Box::new(gpio::Driver::open(name, gpio, context.observer.clone()))),
@@ -178,7 +181,7 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    fn spawn(self, context: &Arc<ActionContext>) -> Result<ActionHandle, ActionError> {
+    fn spawn(self, context: &Arc<Shared>) -> Result<ActionHandle, ActionError> {
         match self {
             Self::Gpio(driver) => driver.spawn(),
             Self::Mqtt(name, plan) => mqtt::spawn(name, plan, context),

@@ -16,8 +16,9 @@ use jiff::tz::TimeZone;
 
 use super::outbox::{Item, Outbox, Overflow, Taken};
 use super::picture::Picture;
+use super::pins::Shared;
 use super::runner::{self, ActionHandle, Health, StatusCell};
-use super::{ActionContext, ActionError, Message};
+use super::{ActionError, Message};
 use crate::capture::Rgb;
 use crate::clock::Monotonic;
 use crate::config::plan::SnapshotPlan;
@@ -51,11 +52,7 @@ impl Item for Pictured {
     }
 }
 
-pub(super) fn spawn(
-    name: Arc<str>,
-    plan: &SnapshotPlan,
-    context: &Arc<ActionContext>,
-) -> Result<ActionHandle, ActionError> {
+pub(super) fn spawn(name: Arc<str>, plan: &SnapshotPlan, context: &Arc<Shared>) -> Result<ActionHandle, ActionError> {
     let outbox = Arc::new(Outbox::<Pictured>::new(CAPACITY, Overflow::Drop));
     let status = Arc::new(StatusCell::new(name.clone()));
     let mut snapshot = Snapshot {
@@ -74,7 +71,7 @@ struct Snapshot {
     action: Arc<str>,
     plan: SnapshotPlan,
     album: Album,
-    context: Arc<ActionContext>,
+    context: Arc<Shared>,
     queue: Arc<Outbox<Pictured>>,
     status: Arc<StatusCell>,
 }

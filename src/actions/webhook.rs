@@ -14,8 +14,9 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 use super::outbox::{Outbox, Overflow, Taken};
 use super::payload::EventPayload;
+use super::pins::Shared;
 use super::runner::{self, ActionHandle, Health, StatusCell};
-use super::{ActionContext, ActionError, fnv1a, tls};
+use super::{ActionError, fnv1a, tls};
 use crate::backoff::Backoff;
 use crate::config::plan::WebhookPlan;
 use crate::rules::Event;
@@ -23,11 +24,7 @@ use crate::rules::Event;
 /// The pauses between the attempts for one event.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
-pub(super) fn spawn(
-    name: Arc<str>,
-    plan: &WebhookPlan,
-    context: &Arc<ActionContext>,
-) -> Result<ActionHandle, ActionError> {
+pub(super) fn spawn(name: Arc<str>, plan: &WebhookPlan, context: &Arc<Shared>) -> Result<ActionHandle, ActionError> {
     let outbox = Arc::new(Outbox::new(plan.queue, Overflow::Drop));
     let status = Arc::new(StatusCell::new(name.clone()));
     let mut webhook = Webhook {
@@ -48,7 +45,7 @@ struct Webhook {
     plan: WebhookPlan,
     /// Scheme, host and port: what may be shown.
     server: String,
-    context: Arc<ActionContext>,
+    context: Arc<Shared>,
     queue: Arc<Outbox>,
     status: Arc<StatusCell>,
     backoff: Backoff,
@@ -67,7 +64,7 @@ struct Failure {
 impl Webhook {
     fn work(&mut self) {
         while let Taken::Event(event) = self.queue.take(None) {
-            let payload = EventPayload::new(&self.context.device, &event);
+            let payload = self.context.payload(&event);
             if !self.deliver(&event, &payload) {
                 return;
             }

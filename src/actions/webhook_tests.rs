@@ -10,7 +10,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::*;
 use crate::actions::payload::tests::event;
-use crate::actions::{Edge, Message, Observer};
+use crate::actions::{ActionContext, Edge, Message, Observer};
 use crate::config::plan::Secret;
 use crate::rules::Change;
 
@@ -103,7 +103,7 @@ fn start(plan: &WebhookPlan) -> (ActionHandle, Arc<Delivered>) {
         observer: delivered.clone(),
         control: crate::control::Control::new(|| ()),
     };
-    (spawn("hook".into(), plan, &Arc::new(context)).unwrap(), delivered)
+    (spawn("hook".into(), plan, &Shared::new(context, &[])).unwrap(), delivered)
 }
 
 fn send(handle: &ActionHandle, rule: &str) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::defaults::{DEFAULT_DISCOVERY, DEFAULT_OUTBOX, DEFAULT_PULSE, DEFAULT_TOPIC};
 use super::keys::Section;
 use super::plan::{
-    ActionKind, ActionPlan, GpioBackend, GpioLine, GpioMode, GpioPlan, Level, LogPlan, MqttPlan, Secret,
+    ActionKind, ActionPlan, GpioBackend, GpioLine, GpioMode, GpioPlan, Level, LogPlan, MqttPlan, MqttVersion, Secret,
 };
 use super::reader::Table;
 use super::values::{self, BrokerUrl};
@@ -114,6 +114,9 @@ fn mqtt(table: &Table<'_>) -> MqttPlan {
         false => Some(table.parsed("discovery", values::topic).unwrap_or_else(|| DEFAULT_DISCOVERY.to_owned())),
     };
     MqttPlan {
+        version: table
+            .choice("version", &[("3.1.1", MqttVersion::V311), ("5", MqttVersion::V5)])
+            .unwrap_or(MqttVersion::V311),
         credentials: credentials(table, url.user),
         tls: url.tls,
         host: url.host,

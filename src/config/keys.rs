@@ -193,6 +193,7 @@ pub const KEYS: &[Key] = &[
 
     key(Mqtt, "type", STRING, Required, "an MQTT broker", "\"mqtt\""),
     key(Mqtt, "url", STRING, Required, "`mqtt://` or, with TLS, `mqtts://`, then `[user:password@]host[:port]`; ports 1883 and 8883", "\"mqtts://broker.local:8883\""),
+    key(Mqtt, "version", STRING, Default("\"3.1.1\""), "the protocol: `3.1.1`, or `5`, with which a broker says why it refuses", "\"5\""),
     key(Mqtt, "topic", STRING, Default("\"spotter\""), "the first part of every topic, before the device's name", "\"home/spotter\""),
     key(Mqtt, "user", STRING, Means("none, or the URL's"), "the user that the broker knows", "\"garden\""),
     key(Mqtt, "password", STRING, Means("none, or the URL's"), "the password", "\"${MQTT_PASSWORD}\""),

@@ -63,3 +63,42 @@ fn first_line(path: &Path) -> Result<String, String> {
         _ => Err(format!("the first line of {} is empty, and should be the secret", path.display())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::parse;
+    use crate::config::plan::ActionKind;
+
+    /// The password that `line` gives, or the problems; with the credentials in `folder`, if there are any.
+    fn password(line: &str, folder: Option<&Path>) -> Result<String, String> {
+        let text = format!(
+            "[model]\npath = \"m\"\n[[camera]]\nname = \"c\"\ndevice = \"d\"\n\
+             [action.a]\ntype = \"mqtt\"\nurl = \"mqtts://joe@h\"\n{line}\n"
+        );
+        let variables =
+            |name: &str| folder.filter(|_| name == "CREDENTIALS_DIRECTORY").map(|it| it.display().to_string());
+        let plan = parse(&text, Path::new("/etc/spotter.toml"), &variables).map_err(|problems| problems.to_string())?;
+        match &plan.actions[0].kind {
+            ActionKind::Mqtt(mqtt) => Ok(mqtt.credentials.as_ref().expect("a user").1.reveal().to_owned()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_systemd_credential_is_read_and_a_missing_one_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("broker"), "s3cret\nmore\n").unwrap();
+        assert_eq!(password("credential = \"broker\"", Some(folder.path())), Ok("s3cret".into()));
+        for (line, folder, words) in [
+            ("credential = \"other\"", Some(folder.path()), "add LoadCredential=other:FILE"),
+            ("credential = \"broker\"", None, "CREDENTIALS_DIRECTORY is not set"),
+            ("credential = \"../broker\"", Some(folder.path()), "no credential's name"),
+            ("credential = \"broker\"\npassword = \"x\"", Some(folder.path()), "a second time beside `password`"),
+        ] {
+            let error = password(line, folder).expect_err(line);
+            assert!(error.contains(words) && !error.contains("s3cret"), "{line}: {error}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::actions::payload::tests::event;
-use crate::actions::{Edge, Observer};
+use crate::actions::{ActionContext, Edge, Observer};
 use crate::capture::decode::decode_file;
 use crate::config::plan::{Area, Orientation, RegionPlan, Rotation};
 
@@ -34,7 +34,7 @@ impl Rig {
             observer: delivered.clone(),
             control: crate::control::Control::new(|| ()),
         };
-        Self { handle: spawn("album".into(), plan, &Arc::new(context)).unwrap(), delivered }
+        Self { handle: spawn("album".into(), plan, &Shared::new(context, &[])).unwrap(), delivered }
     }
 
     /// An event of `rule` on a frame, and waits until it is done with.
