@@ -3,7 +3,7 @@
 //! `cargo bench --bench pin_latency -- [--blocks N] [--events N]`
 //!
 //! Blocks of events alternate between a pin alone and a pin beside a log, a hook (`true`), a webhook (a receiver on the loopback
-//! interface), a broker that is away and a snapshot (a JPEG of 1280x720), which are all told first. So the two see the
+//! interface), a broker that is away and a snapshot (a JPEG of 1280x720), told in the daemon's order. So the two see the
 //! same machine; a ratio near 1 means that no action waits for another. What the others do takes cores, and that is in the figures.
 
 use std::io::{Read, Write};
@@ -60,7 +60,7 @@ impl Rig {
         Ok(Self { handles: actions::start(plans, context)?, latencies, picture })
     }
 
-    /// One event to all of them, in their order; the pin is the last. From the event to its edge.
+    /// One event to all of them, pins first as the daemon does. From the event to its edge.
     fn event(&self, sequence: u64) -> Duration {
         let now = Monotonic::now();
         let event = Arc::new(Event {
@@ -76,7 +76,8 @@ impl Rig {
             sequence,
             origin: None,
         });
-        for handle in &self.handles {
+        let pins = self.handles.iter().filter(|handle| handle.is_urgent());
+        for handle in pins.chain(self.handles.iter().filter(|handle| !handle.is_urgent())) {
             handle.send(match handle.wants_pictures() {
                 true => Message::Pictured(event.clone(), self.picture.clone()),
                 false => Message::Event(event.clone()),

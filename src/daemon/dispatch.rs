@@ -23,20 +23,25 @@ impl Dispatcher {
         Self { actions, by_rule, recorder }
     }
 
-    /// Hands events on; never waits. `picture` gives the frame that decided them: it is asked once at most, only if an
+    /// Hands events on, to the pins first; never waits. `picture` gives the frame that decided them: it is asked once at most, only if an
     /// action wants it, and after every other action has its events.
     pub(super) fn events(&self, events: Vec<Event>, picture: impl FnOnce() -> Option<Picture>) {
+        let events: Vec<_> = events.into_iter().map(Arc::new).collect();
         let mut pictured = Vec::new();
-        for event in events {
-            let event = Arc::new(event);
-            for &index in self.by_rule.get(&event.rule).into_iter().flatten() {
-                if self.actions[index].wants_pictures() && event.change == Change::On {
-                    pictured.push((index, event.clone()));
-                } else {
-                    // A full outbox drops, counts and says so itself.
-                    self.actions[index].send(Message::Event(event.clone()));
+        for urgent in [true, false] {
+            for event in &events {
+                let actions = self.by_rule.get(&event.rule).into_iter().flatten();
+                for &index in actions.filter(|&&index| self.actions[index].is_urgent() == urgent) {
+                    if self.actions[index].wants_pictures() && event.change == Change::On {
+                        pictured.push((index, event.clone()));
+                    } else {
+                        // A full outbox drops, counts and says so itself.
+                        self.actions[index].send(Message::Event(event.clone()));
+                    }
                 }
             }
+        }
+        for event in events {
             log_event(&event);
             push_bounded(&mut self.recorder.lock().events, event);
         }
