@@ -11,6 +11,7 @@
 //! | `sequence`, `origin` | the frame's number, and its file if it came from one (else `null`) |
 //! | `captured` | when the frame was captured: RFC 3339, UTC, by the wall clock at the time of sending |
 //! | `latency_ms` | from the capture to the rule's decision, in milliseconds |
+//! | `pin_latency_ms` | from the capture to the edge on the last of the rule's GPIO lines, in milliseconds; `null` if it has none, or none had moved 50 ms after the decision |
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub struct EventPayload {
     pub origin: Option<String>,
     pub captured: String,
     pub latency_ms: f64,
+    pub pin_latency_ms: Option<f64>,
 }
 
 impl EventPayload {
@@ -60,7 +62,13 @@ impl EventPayload {
             origin: event.origin.as_ref().map(|path| path.display().to_string()),
             captured: wall_clock(event.captured),
             latency_ms: milliseconds(event.decided.since(event.captured)),
+            pin_latency_ms: None,
         }
+    }
+
+    /// With what is known of the rule's lines: from the capture to the edge of the last one.
+    pub fn with_pin(self, latency: Option<Duration>) -> Self {
+        Self { pin_latency_ms: latency.map(milliseconds), ..self }
     }
 
     /// The object as one line without a line feed.
@@ -161,7 +169,7 @@ pub(crate) mod tests {
         let expected = serde_json::json!({
             "device": "garden", "rule": "cat", "state": "off", "reason": "stale", "camera": "feeder",
             "region": "perch", "class": 3, "label": "wild_cat", "probability": 0.75, "sequence": 42,
-            "origin": "photos/cat.jpg", "latency_ms": 25.0,
+            "origin": "photos/cat.jpg", "latency_ms": 25.0, "pin_latency_ms": null,
         });
         assert_eq!(serde_json::Value::Object(json), expected);
     }

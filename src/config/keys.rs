@@ -34,11 +34,17 @@ pub enum Section {
     Mqtt,
     /// `[action.NAME]` with `type = "log"`
     Log,
+    /// `[action.NAME]` with `type = "hook"`
+    Hook,
+    /// `[action.NAME]` with `type = "webhook"`
+    Webhook,
+    /// `[action.NAME]` with `type = "snapshot"`
+    Snapshot,
 }
 
 impl Section {
     /// The sections that have a table of keys in the reference, in its order.
-    pub const REFERENCE: [Section; 8] = [
+    pub const REFERENCE: [Section; 11] = [
         Section::Device,
         Section::Model,
         Section::Camera,
@@ -47,6 +53,9 @@ impl Section {
         Section::Gpio,
         Section::Mqtt,
         Section::Log,
+        Section::Hook,
+        Section::Webhook,
+        Section::Snapshot,
     ];
 
     /// How the section is begun in the file, for headings.
@@ -63,6 +72,9 @@ impl Section {
             Section::Gpio => "[action.NAME], type = \"gpio\"",
             Section::Mqtt => "[action.NAME], type = \"mqtt\"",
             Section::Log => "[action.NAME], type = \"log\"",
+            Section::Hook => "[action.NAME], type = \"hook\"",
+            Section::Webhook => "[action.NAME], type = \"webhook\"",
+            Section::Snapshot => "[action.NAME], type = \"snapshot\"",
         }
     }
 
@@ -112,7 +124,7 @@ const fn key(
 }
 
 use Absent::{Default, Means, Required};
-use Section::{Camera, Device, Gpio, Log, Model, Mqtt, Region, Root, Rule};
+use Section::{Camera, Device, Gpio, Hook, Log, Model, Mqtt, Region, Root, Rule, Snapshot, Webhook};
 
 const DURATION: &str = "a duration";
 const INTEGER: &str = "a whole number";
@@ -181,16 +193,39 @@ pub const KEYS: &[Key] = &[
 
     key(Mqtt, "type", STRING, Required, "an MQTT broker", "\"mqtt\""),
     key(Mqtt, "url", STRING, Required, "`mqtt://` or, with TLS, `mqtts://`, then `[user:password@]host[:port]`; ports 1883 and 8883", "\"mqtts://broker.local:8883\""),
+    key(Mqtt, "version", STRING, Default("\"3.1.1\""), "the protocol: `3.1.1`, or `5`, with which a broker says why it refuses", "\"5\""),
     key(Mqtt, "topic", STRING, Default("\"spotter\""), "the first part of every topic, before the device's name", "\"home/spotter\""),
     key(Mqtt, "user", STRING, Means("none, or the URL's"), "the user that the broker knows", "\"garden\""),
     key(Mqtt, "password", STRING, Means("none, or the URL's"), "the password", "\"${MQTT_PASSWORD}\""),
     key(Mqtt, "password_file", STRING, Means("see `password`"), "a file whose first line is the password", "\"${CREDENTIALS_DIRECTORY}/mqtt\""),
+    key(Mqtt, "credential", STRING, Means("see `password`"), "a systemd credential (`LoadCredential=NAME:FILE` in the unit) whose first line is the password", "\"mqtt\""),
     key(Mqtt, "ca", STRING, Means("the system's authorities"), "with TLS: a PEM file of the authorities to trust", "\"ca.pem\""),
     key(Mqtt, "discovery", "true, false or a string", Default("true"), "Home Assistant's discovery: on, off, or under another prefix than `homeassistant`", "false"),
     key(Mqtt, "outbox", INTEGER, Default("256"), "events that wait for an absent broker, 1 to 65536; then the oldest is dropped and counted", "1000"),
 
     key(Log, "type", STRING, Required, "a line of JSON an event", "\"log\""),
     key(Log, "path", STRING, Means("the daemon's own log"), "the file that lines are appended to", "\"/var/log/spotter/events.jsonl\""),
+
+    key(Hook, "type", STRING, Required, "a program that is run for each event", "\"hook\""),
+    key(Hook, "command", STRINGS, Required, "the program and its arguments; it gets the event as JSON on its standard input", "[\"/usr/local/bin/alarm\", \"--quiet\"]"),
+    key(Hook, "timeout", DURATION, Default("\"10s\""), "after this long the program and what it started is killed, 100ms to 1h", "\"30s\""),
+    key(Hook, "parallel", INTEGER, Default("2"), "how many may run at once, 1 to 16", "1"),
+    key(Hook, "queue", INTEGER, Default("64"), "events that wait, 1 to 4096; then the oldest is dropped and counted", "16"),
+
+    key(Webhook, "type", STRING, Required, "an HTTP server that each event is posted to as JSON", "\"webhook\""),
+    key(Webhook, "url", STRING, Required, "`http://` or `https://`, host and path", "\"https://home.local:8123/api/webhook/spotter\""),
+    key(Webhook, "token", STRING, Means("none is sent"), "sent as `Authorization: Bearer …`", "\"${WEBHOOK_TOKEN}\""),
+    key(Webhook, "token_file", STRING, Means("see `token`"), "a file whose first line is the token", "\"${CREDENTIALS_DIRECTORY}/webhook\""),
+    key(Webhook, "ca", STRING, Means("the system's authorities"), "with TLS: a PEM file of the authorities to trust", "\"ca.pem\""),
+    key(Webhook, "timeout", DURATION, Default("\"10s\""), "for one attempt, 100ms to 1h", "\"5s\""),
+    key(Webhook, "retries", INTEGER, Default("5"), "attempts after the first one, 0 to 100, with growing pauses; then the event is given up and counted", "20"),
+    key(Webhook, "queue", INTEGER, Default("256"), "events that wait, 1 to 4096; then the oldest is dropped and counted", "1000"),
+
+    key(Snapshot, "type", STRING, Required, "a JPEG of the frame that turned a rule on, with label, probability and time", "\"snapshot\""),
+    key(Snapshot, "folder", STRING, Required, "where the pictures go: under `/run` they do not wear the card and are gone after a restart", "\"/run/spotter/snapshots\""),
+    key(Snapshot, "count", INTEGER, Default("200"), "pictures kept at most, 1 to 100000; then the oldest is deleted", "50"),
+    key(Snapshot, "megabytes", INTEGER, Default("50"), "what they take at most together, in millions of bytes", "20"),
+    key(Snapshot, "quality", INTEGER, Default("85"), "JPEG quality, 1 to 100", "70"),
 ];
 
 /// Keys that a later version has; said so rather than called unknown.

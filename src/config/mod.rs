@@ -10,8 +10,10 @@ pub mod defaults;
 mod keys;
 pub mod plan;
 mod problem;
+mod reactions;
 mod reader;
 mod rule;
+mod secrets;
 pub(crate) mod similar;
 #[cfg(test)]
 mod tests;

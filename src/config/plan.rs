@@ -1,9 +1,13 @@
 //! The plan: a configuration that has passed every check. Plain data, valid by type, that every other module reads.
 
+mod reactions;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use reactions::{HookPlan, SnapshotPlan, WebhookPlan};
 
 /// Everything that the daemon is asked to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -209,6 +213,12 @@ pub enum ActionKind {
     Mqtt(MqttPlan),
     /// `type = "log"`
     Log(LogPlan),
+    /// `type = "hook"`
+    Hook(HookPlan),
+    /// `type = "webhook"`
+    Webhook(WebhookPlan),
+    /// `type = "snapshot"`
+    Snapshot(SnapshotPlan),
 }
 
 /// `type = "gpio"`
@@ -271,6 +281,8 @@ pub enum Level {
 /// `type = "mqtt"`
 #[derive(Clone, Debug, PartialEq)]
 pub struct MqttPlan {
+    /// The version of the protocol.
+    pub version: MqttVersion,
     /// TLS (`mqtts://`) or not (`mqtt://`).
     pub tls: bool,
     /// The broker's name or address.
@@ -287,6 +299,15 @@ pub struct MqttPlan {
     pub discovery: Option<String>,
     /// How many events wait for an absent broker before the oldest is dropped and counted.
     pub outbox: usize,
+}
+
+/// The versions of MQTT that brokers speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// MQTT 3.1.1: every broker.
+    V311,
+    /// MQTT 5: a broker that says why it refuses a message.
+    V5,
 }
 
 /// `type = "log"`

@@ -184,6 +184,11 @@ impl<'a> Table<'a> {
         self.expand(text).map_err(|problem| self.problem(key, problem)).ok()
     }
 
+    /// A variable of the environment.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.document.variables)(name)
+    }
+
     /// Fills in `${VARIABLES}`.
     pub(super) fn expand(&self, text: &str) -> Result<String, String> {
         let text = values::expand(text, self.document.variables)?;

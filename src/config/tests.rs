@@ -172,6 +172,7 @@ fn the_example_gives_its_plan() {
     // The safe level of an active-low line is, unless said otherwise, high: inactive.
     let lamp = gpio(None, GpioLine::Name("GPIO18".into()), GpioMode::Follow, true, Level::High);
     let broker = ActionKind::Mqtt(MqttPlan {
+        version: MqttVersion::V311,
         tls: true,
         host: "broker.local".into(),
         port: 8884,

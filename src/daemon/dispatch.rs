@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::recorder::{Recorder, push_bounded};
-use crate::actions::{ActionHandle, CameraStatus, Message};
+use crate::actions::{ActionHandle, CameraStatus, Message, Picture};
 use crate::config::plan::RulePlan;
 use crate::rules::{Change, Event};
 
@@ -23,16 +23,38 @@ impl Dispatcher {
         Self { actions, by_rule, recorder }
     }
 
-    /// Hands events on; never waits.
-    pub(super) fn events(&self, events: Vec<Event>) {
-        for event in events {
-            let event = Arc::new(event);
-            log_event(&event);
-            for &index in self.by_rule.get(&event.rule).into_iter().flatten() {
-                // A full outbox drops, counts and says so itself.
-                self.actions[index].send(Message::Event(event.clone()));
+    /// Hands events on, to the pins first; never waits. `picture` gives the frame that decided them: it is asked once at most, only if an
+    /// action wants it, and after every other action has its events.
+    pub(super) fn events(&self, events: Vec<Event>, picture: impl FnOnce() -> Option<Picture>) {
+        let events: Vec<_> = events.into_iter().map(Arc::new).collect();
+        let mut pictured = Vec::new();
+        for urgent in [true, false] {
+            for event in &events {
+                let actions = self.by_rule.get(&event.rule).into_iter().flatten();
+                for &index in actions.filter(|&&index| self.actions[index].is_urgent() == urgent) {
+                    if self.actions[index].wants_pictures() && event.change == Change::On {
+                        pictured.push((index, event.clone()));
+                    } else {
+                        // A full outbox drops, counts and says so itself.
+                        self.actions[index].send(Message::Event(event.clone()));
+                    }
+                }
             }
+        }
+        for event in events {
+            log_event(&event);
             push_bounded(&mut self.recorder.lock().events, event);
+        }
+        if pictured.is_empty() {
+            return;
+        }
+        let picture = picture().map(Arc::new);
+        for (index, event) in pictured {
+            let message = match &picture {
+                Some(picture) => Message::Pictured(event, picture.clone()),
+                None => Message::Event(event),
+            };
+            self.actions[index].send(message);
         }
     }
 

@@ -293,10 +293,11 @@ impl Loop<'_> {
             let frame = self.slots.take(if read { Duration::ZERO } else { self.wait(once) });
             let nothing_left = read && frame.is_none();
             if let Some((index, frame)) = frame {
-                self.dispatcher.events(self.inference.classify(index, &frame)?);
+                let events = self.inference.classify(index, &frame)?;
+                self.dispatcher.events(events, || self.inference.take_picture(index));
             }
             let now = Monotonic::now();
-            self.dispatcher.events(self.inference.tick(now));
+            self.dispatcher.events(self.inference.tick(now), || None);
             notifier.feed_watchdog(now);
             if nothing_left {
                 break;

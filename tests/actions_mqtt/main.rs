@@ -1,6 +1,8 @@
 //! The MQTT action against a real Mosquitto: what a subscriber sees through kills, cuts, refusals and overflow.
 
+mod bird_feeder;
 mod support;
+mod versions;
 
 use std::time::{Duration, Instant};
 

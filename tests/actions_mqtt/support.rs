@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rumqttc::{Client, Event as Happening, MqttOptions, Packet, QoS};
 use spotter::actions::{self, ActionContext, ActionHandle, Edge, Message, Observer, RuleInfo};
 use spotter::clock::Monotonic;
-use spotter::config::plan::{ActionKind, ActionPlan, MqttPlan};
+use spotter::config::plan::{ActionKind, ActionPlan, MqttPlan, MqttVersion};
 use spotter::rules::{Change, Event, OffReason};
 
 pub(crate) const ON: Change = Change::On;
@@ -278,6 +278,7 @@ pub(crate) struct Rig {
 
 pub(crate) fn plan(port: u16) -> MqttPlan {
     MqttPlan {
+        version: MqttVersion::V311,
         tls: false,
         host: "127.0.0.1".into(),
         port,

@@ -1,4 +1,4 @@
-//! `type = "mqtt"`: states and events to a broker, MQTT 3.1.1.
+//! `type = "mqtt"`: states and events to a broker, MQTT 3.1.1 or 5.
 //!
 //! | topic | payload | |
 //! |---|---|---|
@@ -16,26 +16,24 @@ mod outbox;
 mod session;
 mod tls;
 pub mod topics;
+mod wire;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use outbox::MqttOutbox;
+use outbox::{MqttOutbox, Teller};
 use session::Session;
 use topics::{Topics, object_id};
 
+use super::pins::Shared;
 use super::runner::{self, ActionHandle, StatusCell};
-use super::{ActionContext, ActionError, fnv1a};
+use super::{ActionError, fnv1a};
 use crate::config::plan::MqttPlan;
 
 const ONLINE: &str = "online";
 const OFFLINE: &str = "offline";
 
-pub(super) fn spawn(
-    name: Arc<str>,
-    plan: &MqttPlan,
-    context: &Arc<ActionContext>,
-) -> Result<ActionHandle, ActionError> {
+pub(super) fn spawn(name: Arc<str>, plan: &MqttPlan, context: &Arc<Shared>) -> Result<ActionHandle, ActionError> {
     let topics = Topics::new(&plan.topic, &context.device);
     let rules: Vec<_> = context.rules.iter().filter(|rule| rule.actions.iter().any(|it| **it == *name)).collect();
     let names: Vec<Arc<str>> = rules.iter().map(|rule| rule.name.clone()).collect();
@@ -43,8 +41,10 @@ pub(super) fn spawn(
         Some(prefix) => rules.iter().map(|rule| discovery::message(prefix, &context.device, &topics, rule)).collect(),
         None => Vec::new(),
     };
-    let outbox =
-        Arc::new(MqttOutbox::new(context.device.clone(), topics.clone(), plan.outbox, &names, &context.cameras));
+    let teller = Teller { device: context.device.clone(), topics: topics.clone(), pins: context.pins.clone() };
+    let outbox = Arc::new(MqttOutbox::new(teller, plan.outbox, &names, &context.cameras));
+    let waiting = Arc::downgrade(&outbox);
+    context.pins.listen(move || _ = waiting.upgrade().map(|outbox| outbox.wake()));
     let status = Arc::new(StatusCell::new(name.clone()));
     let session = Session::new(session::Parts {
         action: name.clone(),
