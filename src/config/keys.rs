@@ -24,6 +24,10 @@ pub enum Section {
     Controls,
     /// `[[rule]]`
     Rule,
+    /// `[group]`: any key, the groups' names.
+    Groups,
+    /// `[group.NAME]`
+    Group,
     /// `[action]`: any key, the actions' names.
     Actions,
     /// `[action.NAME]` before its type is known.
@@ -38,12 +42,13 @@ pub enum Section {
 
 impl Section {
     /// The sections that have a table of keys in the reference, in its order.
-    pub const REFERENCE: [Section; 8] = [
+    pub const REFERENCE: [Section; 9] = [
         Section::Device,
         Section::Model,
         Section::Camera,
         Section::Region,
         Section::Rule,
+        Section::Group,
         Section::Gpio,
         Section::Mqtt,
         Section::Log,
@@ -59,6 +64,7 @@ impl Section {
             Section::Region => "[[camera.region]]",
             Section::Controls => "[camera.controls]",
             Section::Rule => "[[rule]]",
+            Section::Groups | Section::Group => "[group.NAME]",
             Section::Actions | Section::Action => "[action.NAME]",
             Section::Gpio => "[action.NAME], type = \"gpio\"",
             Section::Mqtt => "[action.NAME], type = \"mqtt\"",
@@ -68,7 +74,7 @@ impl Section {
 
     /// The section takes any key.
     pub(super) fn is_open(self) -> bool {
-        matches!(self, Section::Controls | Section::Actions | Section::Action)
+        matches!(self, Section::Controls | Section::Groups | Section::Actions | Section::Action)
     }
 }
 
@@ -112,7 +118,7 @@ const fn key(
 }
 
 use Absent::{Default, Means, Required};
-use Section::{Camera, Device, Gpio, Log, Model, Mqtt, Region, Root, Rule};
+use Section::{Camera, Device, Gpio, Group, Log, Model, Mqtt, Region, Root, Rule};
 
 const DURATION: &str = "a duration";
 const INTEGER: &str = "a whole number";
@@ -128,6 +134,7 @@ pub const KEYS: &[Key] = &[
     key(Root, "model", "a table", Required, "what recognises", "{ path = \"model.onnx\" }"),
     key(Root, "camera", "a list of tables", Required, "what is watched", "[{ name = \"feeder\", device = \"/dev/video0\" }]"),
     key(Root, "rule", "a list of tables", Means("nothing is noticed"), "what is to be noticed", "[{ name = \"cat\", classes = [\"*cat*\"] }]"),
+    key(Root, "group", "a table of tables", Means("no groups"), "classes under one name", "{ pets = { classes = [\"*cat*\"] } }"),
     key(Root, "action", "a table of tables", Means("nothing is done"), "what is done about it", "{ events = { type = \"log\" } }"),
 
     key(Device, "name", STRING, Means("the host's name"), "the board's name, in MQTT topics and client ids", "\"garden\""),
@@ -158,14 +165,18 @@ pub const KEYS: &[Key] = &[
 
     key(Rule, "name", STRING, Required, "the rule's name, in topics: letters, digits, `-`, `_`", "\"cat\""),
     key(Rule, "cameras", STRINGS, Default("[]"), "what it watches: `camera` (all its regions) or `camera/region`; empty means everything", "[\"feeder\"]"),
-    key(Rule, "classes", "a list of labels", Required, "labels, indices or globs, without regard to case; the most probable one counts", "[\"wild_cat\", \"*cat*\"]"),
+    key(Rule, "classes", "a list of labels", Required, "labels, indices, globs, or `@NAME` of a group, without regard to case; the most probable one counts", "[\"wild_cat\", \"*cat*\"]"),
+    key(Rule, "not_classes", "a list of labels", Default("[]"), "what of `classes` does not count, in the same forms", "[\"catamaran\"]"),
     key(Rule, "on", NUMBER, Default("0.6"), "a frame is a hit from this probability up", "0.60"),
     key(Rule, "off", NUMBER, Means("two thirds of `on`"), "once on, a frame counts down to this probability", "0.40"),
     key(Rule, "hits", INTEGER, Default("1"), "this many hits turn the rule on, 1 to 1000", "1"),
     key(Rule, "window", INTEGER, Means("as `hits`"), "among this many frames of a view, 1 to 1000", "5"),
+    key(Rule, "share", NUMBER, Means("`hits` says it"), "instead of `hits`: this part of the `window` must be hits, above 0 to 1", "0.6"),
     key(Rule, "hold", DURATION, Default("\"0s\""), "how long it stays on after the last frame that supported it", "\"2s\""),
     key(Rule, "cooldown", DURATION, Default("\"0s\""), "how long after its last event it does not turn on", "\"30s\""),
     key(Rule, "actions", STRINGS, Default("[]"), "names of actions", "[\"siren\"]"),
+
+    key(Group, "classes", "a list of labels", Required, "labels, indices or globs, as of a rule", "[\"wild_cat\", \"*dog*\"]"),
 
     key(Section::Action, "type", STRING, Required, "what kind of action it is", "\"log\""),
 
@@ -194,7 +205,7 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// Keys that a later version has; said so rather than called unknown.
-const LATER: &[(Section, &str)] = &[(Rule, "schedule"), (Rule, "armed_by"), (Rule, "not_classes"), (Rule, "share")];
+const LATER: &[(Section, &str)] = &[(Rule, "schedule"), (Rule, "armed_by")];
 
 /// The key of this name in `section`.
 pub(super) fn find(section: Section, name: &str) -> Option<&'static Key> {

@@ -16,6 +16,8 @@ pub struct Plan {
     pub cameras: Vec<CameraPlan>,
     /// What is to be noticed, in the file's order; names are unique.
     pub rules: Vec<RulePlan>,
+    /// Classes under one name, which rules write as `@NAME`; names are unique.
+    pub groups: Vec<GroupPlan>,
     /// What is done about it; names are unique, and every rule's actions exist.
     pub actions: Vec<ActionPlan>,
 }
@@ -173,8 +175,11 @@ pub struct RulePlan {
     pub name: Arc<str>,
     /// `camera` or `camera/region`; empty: every view. All of them exist.
     pub cameras: Vec<String>,
-    /// Labels, indices or globs; resolved against the model's labels when it is loaded. Never empty.
+    /// Labels, indices, globs, or `@NAME` of a group that exists; resolved against the model's labels when it is loaded.
+    /// Never empty.
     pub classes: Vec<String>,
+    /// What of `classes` does not count, in the same forms.
+    pub not_classes: Vec<String>,
     /// A frame is a hit from this probability up, while the rule is off.
     pub on: f32,
     /// Once on, a frame counts as a hit down to this probability. `off <= on`.
@@ -189,6 +194,15 @@ pub struct RulePlan {
     pub cooldown: Duration,
     /// Names of actions. All of them exist.
     pub actions: Vec<String>,
+}
+
+/// `[group.NAME]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupPlan {
+    /// Unique.
+    pub name: Arc<str>,
+    /// Labels, indices or globs; never empty.
+    pub classes: Vec<String>,
 }
 
 /// `[action.NAME]`

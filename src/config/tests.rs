@@ -154,6 +154,7 @@ fn the_example_gives_its_plan() {
         name: "cat".into(),
         cameras: vec!["feeder".into(), "gate".into()],
         classes: vec!["wild_cat".into(), "*cat*".into(), "281".into()],
+        not_classes: Vec::new(),
         on: 0.6,
         off: 0.4,
         hits: 3,
@@ -369,6 +370,10 @@ fn rules_and_what_they_name() {
     rule("on = 0.5\noff = 0.5", &[]);
     rule("on = \"0.5\"", &["14 rule[0].on: is a string, and must be a number"]);
     rule("hits = 3\nwindow = 2", &["14 rule[0].hits: hits = 3 is above window = 2"]);
+    rule("share = 0.6\nwindow = 20\nhits = 3", &["16 rule[0].hits: a second time beside `share`"]);
+    rule("share = 0.6", &["14 rule[0].share: `window`, which is missing"]);
+    rule("share = 0\nwindow = 20", &["14 rule[0].share: without a single hit"]);
+    rule("share = 60\nwindow = 20", &["14 rule[0].share: out of range; write 0 to 1"]);
     rule("hits = 3.0", &["14 rule[0].hits: is a float, and must be a whole number"]);
     rule("hits = 0x3\nwindow = 1_0", &[]);
     rule("hold = \"8d\"", &["14 rule[0].hold: is no duration"]);
@@ -382,6 +387,32 @@ fn rules_and_what_they_name() {
             "16 rule[1].classes[3]: is empty",
         ],
     );
+}
+
+#[test]
+fn a_share_is_the_hits_that_reach_it() {
+    for (share, window, hits) in [("0.6", 20, 12), ("0.07", 100, 7), ("0.61", 20, 13), ("1", 7, 7), ("0.001", 5, 1)] {
+        let rule = format!("[[rule]]\nname = \"r\"\nclasses = [1]\nshare = {share}\nwindow = {window}\n");
+        let plan = read(&format!("{BASE}{rule}")).expect("valid");
+        assert_eq!((plan.rules[0].hits, plan.rules[0].window), (hits, window), "{share} of {window}");
+    }
+}
+
+#[test]
+fn groups_of_classes() {
+    let rule = |classes: &str, expected: &[&str]| {
+        let group = "[group.pets]\nclasses = [\"*cat*\", 5]\n[[rule]]\nname = \"r\"\n";
+        check(&format!("{group}{classes}\n"), expected);
+    };
+    rule("classes = [\"@pets\", \"lamp\"]\nnot_classes = [\"wild_cat\", 5]", &[]);
+    rule("classes = [\"@pet\"]", &["10 rule[0].classes[0]: there is no group \"pet\"; did you mean \"@pets\"?"]);
+    rule("classes = [\"*\"]\nnot_classes = [\"@x\"]", &["11 rule[0].not_classes[0]: there are \"pets\""]);
+    rule("classes = [\"@\"]", &["10 rule[0].classes[0]: there is no group \"\""]);
+    rule("classes = [1]\nnot_classes = \"a\"", &["11 rule[0].not_classes: is a string, and must be a list of labels"]);
+    check("[group.a]\n", &["6 group.a.classes: is missing"]);
+    check("[group.a]\nclasses = []\n", &["7 group.a.classes: has no class"]);
+    check("[group.a]\nclasses = [\"@a\"]\n", &["7 group.a.classes[0]: groups hold no groups"]);
+    check("[group.\"a b\"]\nclasses = [1]\n", &["6 group.\"a b\": is no name"]);
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //!   rule means all views of that camera, `camera/region` one; a rule that names none watches all of them.
 //! - A frame's **probability** for a rule is the highest among the rule's classes, and the event names that class. It is not
 //!   their sum: a threshold then means the same for one class as for fifty, a wide glob does not add up the noise of
-//!   many classes to a false alarm, and an event can name one class.
+//!   many classes to a false alarm, and an event can name one class. `not_classes` are taken out of the rule's classes
+//!   (`*cat*` without `catamaran`): a frame that shows one of them is no evidence for the others, and none against them.
 //! - Each view has a **window** of its last `window` frames. While the view is off, a frame with `p >= on` is a hit; the
 //!   view turns on at a hit, when at least `hits` frames of the window are hits.
 //! - Once on, a frame with `p >= off` **supports** the view (`off <= on`: hysteresis). The view turns off when fewer than
@@ -67,11 +68,13 @@ impl std::fmt::Display for View {
 
 /// Something in a rule that does not fit the model, or the cameras.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key} (rule {rule:?}): {problem}")]
+#[error("{key} ({kind} {name:?}): {problem}")]
 pub struct RuleProblem {
-    /// The rule's name.
-    pub rule: Arc<str>,
-    /// The key in the configuration, such as `rule[0].classes[1]`; [`crate::config::locate`] finds its line.
+    /// `rule` or `group`.
+    pub kind: &'static str,
+    /// The rule's or group's name.
+    pub name: Arc<str>,
+    /// The key in the configuration, such as `rule[0].classes[1]` or `group.pets.classes[0]`; [`crate::config::locate`] finds its line.
     pub key: String,
     /// What is wrong, and what to write instead.
     pub problem: String,
@@ -163,8 +166,9 @@ struct Sample {
 pub fn compile<L: AsRef<str>>(plan: &Plan, labels: &[L]) -> Result<RuleSet, Vec<RuleProblem>> {
     let views = views_of(plan);
     let mut problems = Vec::new();
+    let groups = classes::Groups::resolve(&plan.groups, labels, &mut problems);
     let rules = plan.rules.iter().enumerate();
-    let rules = rules.map(|(index, rule)| compile_rule(index, rule, &views, labels, &mut problems)).collect();
+    let rules = rules.map(|(index, rule)| compile_rule(index, rule, &views, &groups, &mut problems)).collect();
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -191,21 +195,20 @@ fn compile_rule<L: AsRef<str>>(
     index: usize,
     plan: &RulePlan,
     views: &[View],
-    labels: &[L],
+    groups: &classes::Groups<'_, L>,
     problems: &mut Vec<RuleProblem>,
 ) -> Rule {
     let mut report = |key: String, problem| {
-        problems.push(RuleProblem { rule: plan.name.clone(), key: format!("rule[{index}].{key}"), problem })
+        let (name, key) = (plan.name.clone(), format!("rule[{index}].{key}"));
+        problems.push(RuleProblem { kind: "rule", name, key, problem })
     };
-    let mut classes = Vec::new();
-    for (position, pattern) in plan.classes.iter().enumerate() {
-        match classes::resolve(pattern, labels) {
-            Ok(found) => classes.extend(found),
-            Err(problem) => report(format!("classes[{position}]"), problem),
-        }
+    let mut classes = groups.union("classes", &plan.classes, &mut report);
+    let excluded = groups.union("not_classes", &plan.not_classes, &mut report);
+    let wanted = !classes.is_empty();
+    classes.retain(|class| !excluded.contains(class));
+    if wanted && classes.is_empty() {
+        report("not_classes".into(), "leaves none of the rule's classes; take one out of it".into());
     }
-    classes.sort_unstable();
-    classes.dedup();
     for (position, name) in plan.cameras.iter().enumerate() {
         if !views.iter().any(|view| view.is_named(name)) {
             report(format!("cameras[{position}]"), format!("there is no camera or region {name:?}"));

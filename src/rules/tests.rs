@@ -37,6 +37,7 @@ fn rule(hits: u32, window: u32, hold: u64, cooldown: u64) -> RulePlan {
         name: Arc::from("rule"),
         cameras: Vec::new(),
         classes: vec!["cat".into()],
+        not_classes: Vec::new(),
         on: 0.6,
         off: 0.4,
         hits,
@@ -49,7 +50,7 @@ fn rule(hits: u32, window: u32, hold: u64, cooldown: u64) -> RulePlan {
 
 fn plan(cameras: Vec<CameraPlan>, rules: Vec<RulePlan>) -> Plan {
     let model = ModelPlan { path: PathBuf::from("model.onnx"), kernel: None, threads: None };
-    Plan { device: "test".into(), model, cameras, rules, actions: Vec::new() }
+    Plan { device: "test".into(), model, cameras, rules, groups: Vec::new(), actions: Vec::new() }
 }
 
 fn frame(view: &str, now: Monotonic, probabilities: &[f32]) -> Observation {
@@ -224,6 +225,45 @@ fn a_state_explains_itself() {
     assert_eq!(set.stale_cameras().count(), 1);
     assert_eq!(set.next_deadline(), None);
     assert!(set.state("other").is_none());
+}
+
+#[test]
+fn groups_are_joined_and_not_classes_taken_out() {
+    let group = |classes: &[&str]| {
+        let classes = classes.iter().map(|&class| class.to_owned()).collect();
+        vec![crate::config::plan::GroupPlan { name: "cats".into(), classes }]
+    };
+    let with = |groups, classes: &[&str], not: &[&str]| {
+        let strings = |list: &[&str]| list.iter().map(|&class| class.to_owned()).collect();
+        let rule = RulePlan { classes: strings(classes), not_classes: strings(not), ..rule(1, 1, 0, 0) };
+        compile(&Plan { groups, ..plan(vec![camera("a", &[])], vec![rule]) }, &LABELS)
+    };
+    // Which of the three labels turns the rule on.
+    for (classes, not, expected) in [
+        (&["@cats"][..], &[][..], [true, true, false]),
+        (&["@cats", "dog"], &[], [true, true, true]),
+        (&["@cats"], &["wild_cat"], [true, false, false]),
+        (&["*"], &["@cats"], [false, false, true]),
+        (&["*", "0"], &["0", "dog"], [false, true, false]),
+    ] {
+        for (class, expected) in expected.into_iter().enumerate() {
+            let mut set = with(group(&["*cat*", "cat"]), classes, not).expect("compiles");
+            let mut scores = [0.0; 3];
+            scores[class] = 0.9;
+            let events = set.observe(&frame("a", at(1), &scores), at(1));
+            assert_eq!(!events.is_empty(), expected, "{classes:?} without {not:?}: {}", LABELS[class]);
+            assert!(events.iter().all(|event| event.class == class));
+        }
+    }
+    let keys = |result: Result<RuleSet, Vec<RuleProblem>>| -> Vec<String> {
+        result.expect_err("a problem").iter().map(ToString::to_string).collect()
+    };
+    let nothing = keys(with(group(&["cat"]), &["@cats"], &["*cat*"]));
+    assert!(nothing[0].starts_with("rule[0].not_classes (rule \"rule\"): leaves none"), "{nothing:?}");
+    let unknown = keys(with(group(&["cat", "catt"]), &["@cats"], &["dgo"]));
+    assert!(unknown[0].starts_with("group.cats.classes[1] (group \"cats\"): no class"), "{unknown:?}");
+    assert!(unknown[1].starts_with("rule[0].not_classes[0] (rule"), "{unknown:?}");
+    assert_eq!(unknown.len(), 2);
 }
 
 #[test]

@@ -25,6 +25,8 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
         Section::Region => {
             ("[[camera]]\nname = \"c\"\ndevice = \"d\"\n", "[[camera.region]]\nname = \"r\"\nbox = [0, 0, 1, 1]\n", "")
         }
+        Section::Rule if key.name == "share" => ("", "[[rule]]\nname = \"r\"\nclasses = [1]\nwindow = 20\n", ""),
+        Section::Group => ("", "[group.g]\nclasses = [1]\n", ""),
         Section::Rule => ("[action.siren]\ntype = \"log\"\n", "[[rule]]\nname = \"r\"\nclasses = [1]\n", ""),
         Section::Gpio if key.name == "name" => ("", "[action.a]\ntype = \"gpio\"\nname = \"x\"\n", ""),
         Section::Gpio if key.name == "pulse" => {
