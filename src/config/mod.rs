@@ -5,6 +5,7 @@
 //! the one table of keys: a key that is not in it is unknown, and the reference in the README is made from it.
 
 mod action;
+mod arming;
 mod camera;
 mod classes;
 pub mod defaults;
@@ -13,6 +14,7 @@ pub mod plan;
 mod problem;
 mod reader;
 mod rule;
+pub mod schedule;
 pub(crate) mod similar;
 #[cfg(test)]
 mod tests;
@@ -137,14 +139,18 @@ fn read_plan(root: &Table<'_>) -> Plan {
     let cameras = read_cameras(root);
     let actions = root.table("action", Section::Actions);
     let groups = root.table("group", Section::Groups);
+    let device = root.table("device", Section::Device);
     let known = rule::Known {
         views: camera::view_names(&cameras),
         // Also those with problems of their own: a rule that names one is not wrong for that.
         actions: actions.as_ref().map(Table::keys).unwrap_or_default(),
         groups: groups.as_ref().map(Table::keys).unwrap_or_default(),
+        brokers: actions.as_ref().is_some_and(arming::has_broker),
+        zone: schedule::zone(device.as_ref()),
     };
     Plan {
-        device: read_device(root),
+        device: read_device(device.as_ref()),
+        timezone: known.zone.clone(),
         model: read_model(root),
         rules: read_rules(root, &known),
         groups: groups.as_ref().map(read_groups).unwrap_or_default(),
@@ -153,8 +159,8 @@ fn read_plan(root: &Table<'_>) -> Plan {
     }
 }
 
-fn read_device(root: &Table<'_>) -> String {
-    let name = root.table("device", Section::Device).and_then(|device| device.name("name"));
+fn read_device(device: Option<&Table<'_>>) -> String {
+    let name = device.and_then(|device| device.name("name"));
     name.unwrap_or_else(host_name)
 }
 

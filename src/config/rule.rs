@@ -4,13 +4,16 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::arming;
 use super::classes;
 use super::defaults::{DEFAULT_HITS, DEFAULT_OFF_SHARE, DEFAULT_ON};
-use super::plan::RulePlan;
+use super::plan::{EscalationPlan, RulePlan};
 use super::reader::Table;
+use super::schedule;
 
 /// The longest span of a rule: a week.
 const SPAN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
+const ESCALATION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(7 * 86_400);
 const FRAMES: RangeInclusive<i64> = 1..=1000;
 
 /// What rules may refer to.
@@ -19,6 +22,9 @@ pub(super) struct Known {
     pub(super) views: Vec<String>,
     pub(super) actions: Vec<String>,
     pub(super) groups: Vec<String>,
+    /// Some action is a broker.
+    pub(super) brokers: bool,
+    pub(super) zone: jiff::tz::TimeZone,
 }
 
 /// Reads one rule; `names` are those of the rules before it.
@@ -30,6 +36,7 @@ pub(super) fn read(table: &Table<'_>, names: &[Arc<str>], known: &Known) -> Rule
     }
     let (on, off) = thresholds(table);
     let (hits, window) = frames(table);
+    let (armed_by, armed) = arming::read(table, known.brokers);
     RulePlan {
         name,
         cameras: table.references("cameras", "camera or region", &known.views),
@@ -41,8 +48,25 @@ pub(super) fn read(table: &Table<'_>, names: &[Arc<str>], known: &Known) -> Rule
         window,
         hold: table.duration("hold", SPAN).unwrap_or_default(),
         cooldown: table.duration("cooldown", SPAN).unwrap_or_default(),
+        schedule: schedule::read(table, &known.zone),
+        armed_by,
+        armed,
         actions: table.references("actions", "action", &known.actions),
+        escalation: escalation(table, known),
     }
+}
+
+fn escalation(table: &Table<'_>, known: &Known) -> Option<EscalationPlan> {
+    let after = table.duration("escalate_after", ESCALATION);
+    let actions = table.references("escalate", "action", &known.actions);
+    match (table.has("escalate_after"), actions.is_empty()) {
+        (false, false) => {
+            table.problem("escalate", "says not after how long; add for instance `escalate_after = \"1m\"`")
+        }
+        (true, true) => table.problem("escalate_after", "has no effect without `escalate`; name actions there"),
+        _ => {}
+    }
+    (!actions.is_empty()).then(|| EscalationPlan { after: after.unwrap_or(*ESCALATION.end()), actions })
 }
 
 fn thresholds(table: &Table<'_>) -> (f32, f32) {

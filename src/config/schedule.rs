@@ -55,7 +55,10 @@ pub(super) fn read(table: &Table<'_>, zone: &TimeZone) -> Option<SchedulePlan> {
         return None;
     }
     if table.is_empty_list("schedule") {
-        table.problem("schedule", format!("has no span, so the rule would never notice anything; {FORMS}, or remove it"));
+        table.problem(
+            "schedule",
+            format!("has no span, so the rule would never notice anything; {FORMS}, or remove it"),
+        );
     }
     let mut spans = Vec::new();
     for (index, text) in table.strings("schedule").unwrap_or_default() {

@@ -146,7 +146,10 @@ mod tests {
             ],
         );
         let ends_in_gap = plan(&[("1111111", "22:00", "02:30")], zone);
-        check(&ends_in_gap, &[("2026-03-28T22:00:00Z", true, "2026-03-29T01:00:00Z"), ("2026-03-29T01:00:00Z", false, "-")]);
+        check(
+            &ends_in_gap,
+            &[("2026-03-28T22:00:00Z", true, "2026-03-29T01:00:00Z"), ("2026-03-29T01:00:00Z", false, "-")],
+        );
         let inside_gap = plan(&[("1111111", "02:10", "02:50")], zone);
         check(&inside_gap, &[("2026-03-29T01:00:00Z", false, "2026-03-30T00:10:00Z")]);
         // The night is an hour shorter and still one.
