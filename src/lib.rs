@@ -24,5 +24,6 @@ pub mod kernels;
 pub mod model;
 pub mod panics;
 pub mod preprocess;
+pub mod replay;
 pub mod rules;
 pub mod telemetry;
