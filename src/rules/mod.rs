@@ -293,7 +293,7 @@ impl RuleSet {
     /// Arms or disarms the rule of this name, and gives what follows from it; `None` if there is no such rule, or nothing arms it.
     pub fn arm(&mut self, rule: &str, armed: bool, now: Monotonic) -> Option<Vec<Event>> {
         let own = self.rules.iter_mut().find(|own| &*own.name == rule)?;
-        own.gate.arm(armed).then(|| self.expire(now))
+        own.gate.arm(armed).then(|| self.tick(now))
     }
 
     /// The rules that something arms, and whether they are.

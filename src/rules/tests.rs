@@ -311,7 +311,7 @@ fn what_stays_on_escalates_once() {
     check(with(1500, 0), "0.7 0.1 +2s | on@1 escalated@3 off@3");
     check(with(1000, 0), "0.7 0.1 +2s | on@1 off@3");
     // No cooldown is counted from an escalation.
-    check(with(0, 1000), "0.7 +1s 0.1 +0.9s 0.7 0.7 | on@1 escalated@2 off@3 on@6");
+    check(with(0, 1000), "0.7 +1s 0.1 +0.8s 0.7 0.7 | on@1 escalated@2 off@3 on@6");
 }
 
 #[test]
@@ -538,6 +538,7 @@ proptest! {
         on in any::<bool>(),
     ) {
         let between = |share: f32| (rule.off + share * (rule.on - rule.off)).min(rule.on - f32::EPSILON).max(rule.off.min(rule.on - f32::EPSILON));
+        let rule = RulePlan { armed: true, ..rule };
         prop_assume!(rule.off < rule.on - f32::EPSILON);
         let before = if on { rule.window as usize } else { 0 };
         let scores = std::iter::repeat_n(0.9, before).chain(hovering.into_iter().map(between));
