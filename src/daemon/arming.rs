@@ -146,7 +146,9 @@ mod tests {
         drop(open(folder.path()));
         assert!(!path.exists(), "nothing has changed");
         let mut store = open(folder.path());
-        (store.note("gate", false), store.note("cat", true), store.note("gate", true), store.note("gate", false));
+        for (rule, armed) in [("gate", false), ("cat", true), ("gate", true), ("gate", false)] {
+            store.note(rule, armed);
+        }
         drop(store);
         let expected = Armed::from([("cat".to_owned(), true), ("gate".to_owned(), false)]);
         assert_eq!(read(&path), Ok(expected.clone()));

@@ -90,6 +90,50 @@ fn a_switch_on_the_broker_arms_and_its_state_is_retained() {
     }
 }
 
+/// The whole daemon: disarmed over the broker, it turns its rule off, and is still disarmed after a restart.
+#[test]
+fn what_is_disarmed_over_the_broker_stays_so_after_a_restart() {
+    let (broker, folder) = (Broker::start(), tempfile::tempdir().unwrap());
+    let (root, port) = (env!("CARGO_MANIFEST_DIR"), broker.port);
+    let config = folder.path().join("spotter.toml");
+    let text = format!(
+        "[device]\nname = \"garden\"\n[model]\npath = \"{root}/models/vgg16-gap-caltech101.onnx\"\n\
+         [[camera]]\nname = \"c\"\nfiles = \"{root}/tests/photos/wild_cat\"\nrepeat = true\nfps = 10\n\
+         [[rule]]\nname = \"cat\"\nclasses = [\"wild_cat\"]\nhold = \"1m\"\narmed_by = \"mqtt\"\nactions = [\"b\"]\n\
+         [action.b]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{port}\"\ndiscovery = false\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let start = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_spotter"));
+        let command = command.args(["run", "--config"]).arg(&config).env("STATE_DIRECTORY", folder.path());
+        command.stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let stop = |mut daemon: std::process::Child| {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM)
+            .unwrap();
+        assert!(daemon.wait().unwrap().success());
+    };
+    let daemon = start();
+    let watcher = Watcher::new(port);
+    watcher.expect(RULE, "ON");
+    watcher.expect(ARMED, "ON");
+    watcher.publish(&format!("{ARMED}/set"), "OFF");
+    watcher.expect(RULE, "OFF");
+    watcher.expect(ARMED, "OFF");
+    wait_until("the reason is told", || watcher.of(EVENT).last().is_some_and(|e| e.json()["reason"] == "disarmed"));
+    stop(daemon);
+
+    let daemon = start();
+    let watcher = Watcher::new(port);
+    watcher.expect(STATUS, "online");
+    watcher.expect(ARMED, "OFF");
+    watcher.publish(&format!("{ARMED}/set"), "ON");
+    watcher.expect(ARMED, "ON");
+    watcher.expect(RULE, "ON");
+    assert!(watcher.payloads(ARMED).iter().rev().nth(1).is_some_and(|before| before == "OFF"), "it came back disarmed");
+    stop(daemon);
+}
+
 #[test]
 fn an_abrupt_death_leaves_offline_and_the_return_online_first() {
     let broker = Broker::start();

@@ -302,10 +302,10 @@ impl Session {
                     self.acknowledged(link, &token);
                 }
             }
-            Happening::Incoming(Packet::Publish(publish)) => {
-                if !self.parts.commands.take(&publish.topic, &publish.payload, publish.retain) {
-                    self.parts.outbox.count_refused();
-                }
+            Happening::Incoming(Packet::Publish(message))
+                if !self.parts.commands.take(&message.topic, &message.payload, message.retain) =>
+            {
+                self.parts.outbox.count_refused();
             }
             Happening::Outgoing(Outgoing::Disconnect) => return true,
             _ => {}
