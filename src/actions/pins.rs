@@ -175,6 +175,7 @@ pub(super) mod tests {
             name: name.into(),
             label: name.into(),
             actions: actions.iter().map(ToString::to_string).collect(),
+            armed_by_mqtt: false,
         };
         let context = ActionContext {
             device: "garden".into(),

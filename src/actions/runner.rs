@@ -21,6 +21,10 @@ pub(super) trait Mailbox: Send + Sync {
     fn wants_pictures(&self) -> bool {
         false
     }
+    /// Commands from outside that were none, or could not be taken.
+    fn refused(&self) -> u64 {
+        0
+    }
 }
 
 /// How an action is.
@@ -164,6 +168,11 @@ impl ActionHandle {
     /// Events that were dropped by a full queue or could not be acted on.
     pub fn dropped(&self) -> u64 {
         self.mailbox.dropped()
+    }
+
+    /// Commands from outside that were none, or could not be taken (an MQTT action's).
+    pub fn refused(&self) -> u64 {
+        self.mailbox.refused()
     }
 
     /// How the action is.

@@ -22,7 +22,7 @@ use super::{ActionError, Message};
 use crate::capture::Rgb;
 use crate::clock::Monotonic;
 use crate::config::plan::SnapshotPlan;
-use crate::rules::{Change, Event};
+use crate::rules::Event;
 use crate::telemetry::sheet::{ACCENTS, annotate, captioned};
 use album::{Album, file_name};
 
@@ -42,9 +42,9 @@ impl Item for Pictured {
         let (event, picture) = match message {
             Message::Event(event) => (event, None),
             Message::Pictured(event, picture) => (event, Some(picture)),
-            Message::Camera(_) => return None,
+            Message::Camera(_) | Message::Armed { .. } => return None,
         };
-        (event.change == Change::On).then_some(Self { event, picture })
+        event.change.is_on().then_some(Self { event, picture })
     }
 
     fn rule(&self) -> &Arc<str> {

@@ -15,7 +15,7 @@ use super::{reactions, secrets};
 
 const PULSE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 /// No chip has nearly as many lines.
-const LINES: RangeInclusive<i64> = 0..=4095;
+pub(super) const LINES: RangeInclusive<i64> = 0..=4095;
 
 const TYPES: [(&str, Section); 6] = [
     ("gpio", Section::Gpio),

@@ -14,7 +14,7 @@ use crate::actions::payload::EventPayload;
 use crate::actions::pins::PinBook;
 use crate::actions::runner::Mailbox;
 use crate::actions::{CameraStatus, Message};
-use crate::rules::{Change, Event};
+use crate::rules::Event;
 use crate::telemetry::Counter;
 
 /// What a publication stands for, so that its acknowledgement finds its way back.
@@ -76,6 +76,7 @@ pub(super) struct MqttOutbox {
     inner: Mutex<Inner>,
     changed: Notify,
     dropped: Counter,
+    refused: Counter,
 }
 
 #[derive(Default)]
@@ -125,6 +126,7 @@ impl MqttOutbox {
             inner: Mutex::new(inner),
             changed: Notify::new(),
             dropped: Counter::default(),
+            refused: Counter::default(),
         }
     }
 
@@ -173,6 +175,11 @@ impl MqttOutbox {
     /// Makes [`changed`](Self::changed) return.
     pub(super) fn wake(&self) {
         self.changed.notify_one();
+    }
+
+    /// Counts a command from the broker that was none, or could not be taken.
+    pub(super) fn count_refused(&self) {
+        self.refused.increment();
     }
 
     /// Whether everything has been acknowledged.
@@ -255,6 +262,10 @@ impl Inner {
 }
 
 impl Mailbox for MqttOutbox {
+    fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
     fn push(&self, message: Message) -> bool {
         let mut inner = self.lock();
         if inner.closing.is_some() {
@@ -265,8 +276,12 @@ impl Mailbox for MqttOutbox {
                 inner.set_state(self.teller.topics.camera_state(&status.camera), camera_payload(&status));
                 true
             }
+            Message::Armed { rule, armed } => {
+                inner.set_state(self.teller.topics.rule_armed(&rule), if armed { "ON" } else { "OFF" }.into());
+                true
+            }
             Message::Event(event) | Message::Pictured(event, _) => {
-                let state = if event.change == Change::On { "ON" } else { "OFF" };
+                let state = if event.change.is_on() { "ON" } else { "OFF" };
                 inner.set_state(self.teller.topics.rule_state(&event.rule), state.into());
                 inner.add_event(event, self.capacity)
             }
@@ -306,6 +321,8 @@ mod tests {
     use super::*;
     use crate::actions::payload::tests::event;
     use crate::rules::OffReason;
+
+    use crate::rules::Change;
 
     const OFF: Change = Change::Off(OffReason::Gone);
 

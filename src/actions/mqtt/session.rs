@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::commands::Commands;
 use super::outbox::{Closing, MqttOutbox, Publication, Token};
 use super::wire::{self, Address, Client, EventLoop, Failure, Step};
 use super::{OFFLINE, ONLINE, tls};
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     /// Topic and payload, retained.
     pub(super) discovery: Vec<(String, String)>,
     pub(super) outbox: Arc<MqttOutbox>,
+    pub(super) commands: Commands,
     pub(super) status: Arc<StatusCell>,
     pub(super) observer: Arc<dyn Observer>,
 }
@@ -246,6 +248,9 @@ impl Session {
         for (topic, payload) in &self.parts.discovery {
             link.publish(retained(Token::Greeting, topic, payload))?;
         }
+        if let Some(filter) = self.parts.commands.filter() {
+            link.client.subscribe(filter)?;
+        }
         Ok(())
     }
 
@@ -283,8 +288,11 @@ impl Session {
                     self.acknowledged(link, &token, refusal);
                 }
             }
+            Step::Heard(message) if !self.parts.commands.take(&message.topic, &message.payload, message.retained) => {
+                self.parts.outbox.count_refused();
+            }
             Step::Disconnected => return true,
-            Step::Other => {}
+            Step::Heard(_) | Step::Other => {}
         }
         false
     }

@@ -44,10 +44,21 @@ pub(super) enum Step {
     Sent(u16),
     /// The broker has the publication of this id; or does not want it, and why.
     Acknowledged(u16, Option<String>),
+    /// A message on a topic that we subscribed to.
+    Heard(Heard),
     /// Our DISCONNECT has left.
     Disconnected,
     /// Anything else.
     Other,
+}
+
+/// A message from the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) topic: String,
+    pub(super) payload: Vec<u8>,
+    /// It was published before we subscribed.
+    pub(super) retained: bool,
 }
 
 /// Whether waiting helps, and what is wrong and what to try.
@@ -130,6 +141,17 @@ impl Client {
         published.map_err(|error| format!("{topic} cannot be published: {error}"))
     }
 
+    /// At QoS 1; never waits.
+    pub(super) fn subscribe(&self, filter: &str) -> Result<(), String> {
+        let asked = match self {
+            Self::V3(client) => client.try_subscribe(filter, QoS::AtLeastOnce).map_err(|error| error.to_string()),
+            Self::V5(client) => {
+                client.try_subscribe(filter, v5::mqttbytes::QoS::AtLeastOnce).map_err(|error| error.to_string())
+            }
+        };
+        asked.map_err(|error| format!("{filter} cannot be subscribed to: {error}"))
+    }
+
     /// Asks for a DISCONNECT. It cannot fail while there is room for the publications; without it the broker publishes the
     /// will, which says the same as the farewell.
     pub(super) fn disconnect(&self) {
@@ -162,6 +184,11 @@ fn step(event: &Event) -> Step {
     match event {
         Event::Outgoing(Outgoing::Publish(id)) => Step::Sent(*id),
         Event::Incoming(Packet::PubAck(acknowledgement)) => Step::Acknowledged(acknowledgement.pkid, None),
+        Event::Incoming(Packet::Publish(message)) => Step::Heard(Heard {
+            topic: message.topic.clone(),
+            payload: message.payload.to_vec(),
+            retained: message.retain,
+        }),
         Event::Outgoing(Outgoing::Disconnect) => Step::Disconnected,
         _ => Step::Other,
     }
@@ -178,6 +205,12 @@ fn step_of_v5(event: &v5::Event) -> Step {
             };
             Step::Acknowledged(acknowledgement.pkid, refusal)
         }
+        v5::Event::Incoming(Packet::Publish(message)) => Step::Heard(Heard {
+            // A topic that is no text is none of ours.
+            topic: String::from_utf8_lossy(&message.topic).into_owned(),
+            payload: message.payload.to_vec(),
+            retained: message.retain,
+        }),
         v5::Event::Outgoing(Outgoing::Disconnect) => Step::Disconnected,
         _ => Step::Other,
     }
