@@ -8,6 +8,7 @@ use crate::actions::payload::tests::event;
 use crate::actions::{ActionContext, Edge, Observer};
 use crate::capture::decode::decode_file;
 use crate::config::plan::{Area, Orientation, RegionPlan, Rotation};
+use crate::rules::Change;
 
 #[derive(Default)]
 struct Delivered(Mutex<usize>);
