@@ -26,3 +26,4 @@ pub mod panics;
 pub mod preprocess;
 pub mod rules;
 pub mod telemetry;
+pub mod web;

@@ -147,7 +147,7 @@ fn credentials(table: &Table<'_>, url: Option<(String, Option<String>)>) -> Opti
 }
 
 /// The first line of a file.
-fn read_password(path: &Path) -> Result<String, String> {
+pub(super) fn read_password(path: &Path) -> Result<String, String> {
     let failed = |error: &dyn std::fmt::Display| {
         format!("cannot read {}: {error}; the daemon's user must be able to read it", path.display())
     };
@@ -161,7 +161,7 @@ fn read_password(path: &Path) -> Result<String, String> {
     file.take(LARGEST_PASSWORD).read_to_string(&mut text).map_err(|error| failed(&error))?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(format!("the first line of {} is empty, and should be the password", path.display())),
+        _ => Err(format!("the first line of {} is empty, and should be the secret", path.display())),
     }
 }
 

@@ -24,6 +24,8 @@ pub enum Section {
     Controls,
     /// `[[rule]]`
     Rule,
+    /// `[page]`
+    Page,
     /// `[action]`: any key, the actions' names.
     Actions,
     /// `[action.NAME]` before its type is known.
@@ -38,7 +40,7 @@ pub enum Section {
 
 impl Section {
     /// The sections that have a table of keys in the reference, in its order.
-    pub const REFERENCE: [Section; 8] = [
+    pub const REFERENCE: [Section; 9] = [
         Section::Device,
         Section::Model,
         Section::Camera,
@@ -47,6 +49,7 @@ impl Section {
         Section::Gpio,
         Section::Mqtt,
         Section::Log,
+        Section::Page,
     ];
 
     /// How the section is begun in the file, for headings.
@@ -59,6 +62,7 @@ impl Section {
             Section::Region => "[[camera.region]]",
             Section::Controls => "[camera.controls]",
             Section::Rule => "[[rule]]",
+            Section::Page => "[page]",
             Section::Actions | Section::Action => "[action.NAME]",
             Section::Gpio => "[action.NAME], type = \"gpio\"",
             Section::Mqtt => "[action.NAME], type = \"mqtt\"",
@@ -112,7 +116,7 @@ const fn key(
 }
 
 use Absent::{Default, Means, Required};
-use Section::{Camera, Device, Gpio, Log, Model, Mqtt, Region, Root, Rule};
+use Section::{Camera, Device, Gpio, Log, Model, Mqtt, Page, Region, Root, Rule};
 
 const DURATION: &str = "a duration";
 const INTEGER: &str = "a whole number";
@@ -129,6 +133,7 @@ pub const KEYS: &[Key] = &[
     key(Root, "camera", "a list of tables", Required, "what is watched", "[{ name = \"feeder\", device = \"/dev/video0\" }]"),
     key(Root, "rule", "a list of tables", Means("nothing is noticed"), "what is to be noticed", "[{ name = \"cat\", classes = [\"*cat*\"] }]"),
     key(Root, "action", "a table of tables", Means("nothing is done"), "what is done about it", "{ events = { type = \"log\" } }"),
+    key(Root, "page", "a table", Means("nothing listens"), "the page in a browser, and the metrics", "{ listen = \"127.0.0.1:8080\" }"),
 
     key(Device, "name", STRING, Means("the host's name"), "the board's name, in MQTT topics and client ids", "\"garden\""),
 
@@ -191,6 +196,13 @@ pub const KEYS: &[Key] = &[
 
     key(Log, "type", STRING, Required, "a line of JSON an event", "\"log\""),
     key(Log, "path", STRING, Means("the daemon's own log"), "the file that lines are appended to", "\"/var/log/spotter/events.jsonl\""),
+
+    key(Page, "listen", STRING, Default("\"127.0.0.1:8080\""), "address and port; any but a loopback address needs a token", "\"0.0.0.0:8080\""),
+    key(Page, "token", STRING, Means("nothing can be done on the page"), "at least 16 characters, needed for every action, and for reading from other machines", "\"${PAGE_TOKEN}\""),
+    key(Page, "token_file", STRING, Means("see `token`"), "a file whose first line is the token", "\"${CREDENTIALS_DIRECTORY}/page\""),
+    key(Page, "private", BOOLEAN, Default("false"), "reading needs the token on loopback too: behind a reverse proxy everybody comes from there", "true"),
+    key(Page, "hosts", STRINGS, Default("[]"), "names by which the page may be called, beside its addresses and the host's own name", "[\"garden.example.org\"]"),
+    key(Page, "photos", STRING, Means("no photos are taken"), "the folder for training photos, `LABEL/CAMERA-TIME.jpg`", "\"/var/lib/spotter/photos\""),
 ];
 
 /// Keys that a later version has; said so rather than called unknown.

@@ -8,6 +8,7 @@ mod action;
 mod camera;
 pub mod defaults;
 mod keys;
+mod page;
 pub mod plan;
 mod problem;
 mod reader;
@@ -143,6 +144,7 @@ fn read_plan(root: &Table<'_>) -> Plan {
         model: read_model(root),
         rules: read_rules(root, &known),
         actions: actions.as_ref().map(read_actions).unwrap_or_default(),
+        page: root.table("page", Section::Page).map(|page| page::read(&page)),
         cameras,
     }
 }

@@ -7,24 +7,32 @@ use super::recorder::{Recorder, push_bounded};
 use crate::actions::{ActionHandle, CameraStatus, Message};
 use crate::config::plan::RulePlan;
 use crate::rules::{Change, Event};
+use crate::telemetry::board::Board;
 
 /// The actions' outboxes, by rule.
 pub(super) struct Dispatcher {
     actions: Vec<ActionHandle>,
     by_rule: HashMap<Arc<str>, Vec<usize>>,
     recorder: Arc<Recorder>,
+    board: Arc<Board>,
 }
 
 impl Dispatcher {
     /// Connects `rules` to the `actions` that they name.
-    pub(super) fn new(actions: Vec<ActionHandle>, rules: &[RulePlan], recorder: Arc<Recorder>) -> Self {
+    pub(super) fn new(
+        actions: Vec<ActionHandle>,
+        rules: &[RulePlan],
+        recorder: Arc<Recorder>,
+        board: Arc<Board>,
+    ) -> Self {
         let position = |name: &String| actions.iter().position(|a| **a.name() == **name);
         let by_rule = rules.iter().map(|r| (r.name.clone(), r.actions.iter().filter_map(position).collect())).collect();
-        Self { actions, by_rule, recorder }
+        Self { actions, by_rule, recorder, board }
     }
 
     /// Hands events on; never waits.
     pub(super) fn events(&self, events: Vec<Event>) {
+        super::watch::events(&self.board, &events);
         for event in events {
             let event = Arc::new(event);
             log_event(&event);

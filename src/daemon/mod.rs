@@ -10,6 +10,7 @@ pub mod recorder;
 mod self_test;
 mod signals;
 pub mod summary;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +27,8 @@ use crate::control::{Command, Control};
 use crate::model::{Labels, LoadOptions, Model, ModelError, ModelFiles};
 use crate::rules::{self, RuleProblem, RuleSet};
 use crate::telemetry::CameraCounters;
+use crate::telemetry::board::Board;
+use crate::web;
 
 use dispatch::Dispatcher;
 use inference::Inference;
@@ -113,8 +116,11 @@ pub fn run(plan: &Plan, options: Options) -> Result<Summary, DaemonError> {
         SignalThread::start(stop.clone(), move || slots.close()).map_err(|e| start_error("signal handlers", e))?
     };
     let recorder = Arc::new(Recorder::new());
-    let actions = actions::start(&plan.actions, action_context(plan, recorder.clone(), control.clone()))?;
-    let dispatcher = Arc::new(Dispatcher::new(actions, &plan.rules, recorder.clone()));
+    let board = watch::board(plan, &counters);
+    let witness = Arc::new(watch::Witness { recorder: recorder.clone(), board: board.clone() });
+    let actions = actions::start(&plan.actions, action_context(plan, witness, control.clone()))?;
+    let dispatcher = Arc::new(Dispatcher::new(actions, &plan.rules, recorder.clone(), board.clone()));
+    let _page = start_page(plan, &board, &control, &dispatcher)?;
     let watch = Watch {
         plan,
         options,
@@ -123,6 +129,7 @@ pub fn run(plan: &Plan, options: Options) -> Result<Summary, DaemonError> {
         stop: &stop,
         dispatcher: &dispatcher,
         control: &control,
+        board: &board,
     };
     let outcome = watch.run(&recorder);
     let elapsed = Monotonic::now().since(recorder.started());
@@ -144,6 +151,7 @@ struct Watch<'a> {
     stop: &'a Arc<AtomicBool>,
     dispatcher: &'a Arc<Dispatcher>,
     control: &'a Control,
+    board: &'a Arc<Board>,
 }
 
 impl Watch<'_> {
@@ -157,7 +165,9 @@ impl Watch<'_> {
         let description = model.load_report().to_string();
         log::info!("model {}: {description}", plan.model.path.display());
         let keep = self.options.keep_pictures;
-        let inference = Inference::new(model, rules, &plan.cameras, self.counters, recorder.clone(), keep);
+        self.board.model.store(Some(watch::model_facts(plan, &model)));
+        let watcher = watch::Watcher::new(self.board.clone());
+        let inference = Inference::new(model, rules, &plan.cameras, self.counters, recorder.clone(), watcher, keep);
         let mut cameras = Cameras::new(plan.cameras.len());
         let started = cameras.start(self);
         let outcome = started.and_then(|()| {
@@ -172,7 +182,7 @@ impl Watch<'_> {
     }
 }
 
-fn action_context(plan: &Plan, observer: Arc<Recorder>, control: Arc<Control>) -> ActionContext {
+fn action_context(plan: &Plan, observer: Arc<watch::Witness>, control: Arc<Control>) -> ActionContext {
     ActionContext {
         device: plan.device.as_str().into(),
         rules: plan.rules.iter().map(RuleInfo::from).collect(),
@@ -180,6 +190,24 @@ fn action_context(plan: &Plan, observer: Arc<Recorder>, control: Arc<Control>) -
         observer,
         control,
     }
+}
+
+/// The page, if one is configured; it shows the actions until it is dropped.
+fn start_page(
+    plan: &Plan,
+    board: &Arc<Board>,
+    control: &Arc<Control>,
+    dispatcher: &Arc<Dispatcher>,
+) -> Result<Option<web::Page>, DaemonError> {
+    let Some(page) = &plan.page else { return Ok(None) };
+    // Weak: the board is known to the dispatcher too.
+    let dispatcher = Arc::downgrade(dispatcher);
+    board.connect_actions(move || {
+        let dispatcher = dispatcher.upgrade();
+        dispatcher.iter().flat_map(|it| it.actions()).map(watch::action_facts).collect()
+    });
+    let page = web::start(page, board.clone(), control.clone()).map_err(|e| start_error("page", e))?;
+    Ok(Some(page))
 }
 
 fn start_error(what: &str, source: std::io::Error) -> DaemonError {
@@ -227,6 +255,7 @@ impl Cameras {
         for (index, plan) in watch.plan.cameras.iter().enumerate() {
             let (plan, counters, healthy) = (plan.clone(), watch.counters[index].clone(), self.healthy.clone());
             let (slots, stop, dispatcher) = (watch.slots.clone(), watch.stop.clone(), watch.dispatcher.clone());
+            let board = watch.board.clone();
             let files = matches!(plan.source, SourcePlan::Files { .. });
             let what = format!("thread of camera {}", plan.name);
             let thread = std::thread::Builder::new()
@@ -234,6 +263,7 @@ impl Cameras {
                 .spawn(move || {
                     let on_state = |state: &CameraState| {
                         healthy[index].store(matches!(state, CameraState::Streaming), Ordering::Relaxed);
+                        watch::camera(&board, index, state);
                         if let Some(status) = status_of(&plan.name, state) {
                             dispatcher.camera(&status);
                         }

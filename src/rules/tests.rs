@@ -49,7 +49,7 @@ fn rule(hits: u32, window: u32, hold: u64, cooldown: u64) -> RulePlan {
 
 fn plan(cameras: Vec<CameraPlan>, rules: Vec<RulePlan>) -> Plan {
     let model = ModelPlan { path: PathBuf::from("model.onnx"), kernel: None, threads: None };
-    Plan { device: "test".into(), model, cameras, rules, actions: Vec::new() }
+    Plan { device: "test".into(), model, cameras, rules, actions: Vec::new(), page: None }
 }
 
 fn frame(view: &str, now: Monotonic, probabilities: &[f32]) -> Observation {

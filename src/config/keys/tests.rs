@@ -6,7 +6,7 @@ use super::*;
 use crate::config::parse;
 
 fn variables(name: &str) -> Option<String> {
-    (name == "MQTT_PASSWORD").then(|| "s3cret".to_owned())
+    matches!(name, "MQTT_PASSWORD" | "PAGE_TOKEN").then(|| "s3cret-s3cret-s3cret".to_owned())
 }
 
 /// A valid file in which `key` can be written, and the file with `value` for it.
@@ -33,6 +33,8 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
         Section::Gpio => ("", "[action.a]\ntype = \"gpio\"\nchip = \"c\"\nline = 1\n", ""),
         Section::Mqtt if key.name == "user" => ("", "[action.a]\ntype = \"mqtt\"\nurl = \"mqtts://h\"\n", ""),
         Section::Mqtt => ("", "[action.a]\ntype = \"mqtt\"\nurl = \"mqtts://h\"\nuser = \"joe\"\n", ""),
+        Section::Page if key.name.starts_with("token") => ("", "[page]\n", ""),
+        Section::Page => ("", "[page]\ntoken = \"0123456789abcdef\"\n", ""),
         Section::Log | Section::Action => ("", "[action.a]\ntype = \"log\"\n", ""),
         other => panic!("{other:?} has no keys"),
     };
@@ -58,6 +60,7 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
 fn every_key_of_the_table_is_read_and_its_example_is_valid() {
     let credentials = tempfile::tempdir().expect("a folder");
     std::fs::write(credentials.path().join("mqtt"), "s3cret\n").expect("written");
+    std::fs::write(credentials.path().join("page"), "s3cret-s3cret-s3cret\n").expect("written");
     let variables = |name: &str| match name {
         "CREDENTIALS_DIRECTORY" => Some(credentials.path().display().to_string()),
         _ => variables(name),
