@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every system package that Spotter's targets need, and their installation. The one place where packages are named.
 #
-#   cross/packages.sh PURPOSE...    install what is missing for these purposes (build demo test arm board count)
+#   cross/packages.sh PURPOSE...    install what is missing for these purposes (build demo test arm board count web)
 #   cross/packages.sh --list PURPOSE...   print the names and do nothing
 #
 # For Debian 12 and 13 and Raspberry Pi OS of both (the names are the same on all four). As root, or through sudo.
@@ -24,6 +24,8 @@ packages_of() {
         board) packages_of arm; echo cpio debian-archive-keyring e2fsprogs gzip kmod mmdebstrap qemu-system-arm xz-utils ;;
         # An emulator that takes plugins is built from Debian's source; objdump and llvm-mca look at what ran.
         count) packages_of arm; echo binutils-aarch64-linux-gnu dpkg-dev libglib2.0-dev llvm-19 ninja-build pkg-config ;;
+        # The browser and its driver; npm brings axe-core.
+        web) packages_of test; echo chromium chromium-driver fonts-dejavu-core nodejs npm ;;
         *) return 1 ;;
     esac
 }
@@ -33,7 +35,7 @@ say() { printf 'packages: %s\n' "$*" >&2; }
 names() { # of all purposes, one a line, each once
     local purpose
     for purpose in "$@"; do
-        packages_of "$purpose" || { say "no purpose '$purpose'; there are: build demo test arm board count"; exit 2; }
+        packages_of "$purpose" || { say "no purpose '$purpose'; there are: build demo test arm board count web"; exit 2; }
     done | tr -s ' \n' '\n' | sort -u
 }
 

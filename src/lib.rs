@@ -24,6 +24,7 @@ pub mod kernels;
 pub mod model;
 pub mod panics;
 pub mod preprocess;
+pub mod replay;
 pub mod rules;
 pub mod telemetry;
 pub mod web;

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use runner::{ActionHandle, ActionStatus, Health, close_all};
 
 use crate::clock::Monotonic;
-use crate::config::plan::{ActionKind, ActionPlan, Level, LogPlan, MqttPlan, RulePlan};
+use crate::config::plan::{ActionKind, ActionPlan, ArmedBy, Level, LogPlan, MqttPlan, RulePlan};
 use crate::control::Control;
 use crate::rules::Event;
 
@@ -29,6 +29,13 @@ pub enum Message {
     Event(Arc<Event>),
     /// A camera came or went. Every action is told; most do not care.
     Camera(CameraStatus),
+    /// A rule that something arms was armed or disarmed. Every action is told.
+    Armed {
+        /// The rule's name.
+        rule: Arc<str>,
+        /// Whether it is armed now.
+        armed: bool,
+    },
 }
 
 /// A camera's state, as an operator is told it.
@@ -96,12 +103,21 @@ pub struct RuleInfo {
     pub label: String,
     /// The actions that it feeds.
     pub actions: Vec<String>,
+    /// A broker may arm and disarm it.
+    pub armed_by_mqtt: bool,
 }
 
 impl From<&RulePlan> for RuleInfo {
     /// The label is the name with spaces for `_` and `-`.
     fn from(rule: &RulePlan) -> Self {
-        Self { name: rule.name.clone(), label: rule.name.replace(['_', '-'], " "), actions: rule.actions.clone() }
+        let escalation = rule.escalation.iter().flat_map(|escalation| &escalation.actions);
+        let actions = rule.actions.iter().chain(escalation).cloned().collect();
+        Self {
+            name: rule.name.clone(),
+            label: rule.name.replace(['_', '-'], " "),
+            actions,
+            armed_by_mqtt: rule.armed_by == Some(ArmedBy::Mqtt),
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `id` | unique to this event; a duplicate (MQTT's QoS 1 allows them) has the same |
 //! | `device`, `rule` | who says it, and which rule changed |
-//! | `state` | `"on"` or `"off"` |
-//! | `reason` | why off: `"gone"` (the scores fell) or `"stale"` (no camera delivers frames); `null` when on |
+//! | `state` | `"on"`, `"escalated"` (still on, for the rule's `escalate_after`) or `"off"` |
+//! | `reason` | why off: `"gone"` (the scores fell), `"stale"` (no camera delivers frames), `"unscheduled"`, `"disarmed"`; else `null` |
 //! | `camera`, `region` | the view that decided it; `region` is `null` for the whole frame |
 //! | `class`, `label`, `probability` | the rule's best class in that frame: index, name, 0 to 1 |
 //! | `sequence`, `origin` | the frame's number, and its file if it came from one (else `null`) |
@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::fnv1a;
 use crate::clock::Monotonic;
-use crate::rules::{Change, Event, OffReason};
+use crate::rules::{Change, Event};
 
 /// An event as JSON shows it; see the [module](self) for the fields. Field names are stable.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -73,15 +73,15 @@ impl EventPayload {
 fn state_name(change: Change) -> &'static str {
     match change {
         Change::On => "on",
+        Change::Escalated => "escalated",
         Change::Off(_) => "off",
     }
 }
 
 fn reason_name(change: Change) -> Option<&'static str> {
     match change {
-        Change::On => None,
-        Change::Off(OffReason::Gone) => Some("gone"),
-        Change::Off(OffReason::Stale) => Some("stale"),
+        Change::On | Change::Escalated => None,
+        Change::Off(reason) => Some(reason.name()),
     }
 }
 
@@ -127,6 +127,7 @@ pub(crate) mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::rules::OffReason;
 
     /// An event of `rule`, decided now on a frame captured 25 ms ago.
     pub(crate) fn event(rule: &str, change: Change) -> Event {

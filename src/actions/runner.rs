@@ -18,6 +18,10 @@ pub(super) trait Mailbox: Send + Sync {
     fn depth(&self) -> usize;
     /// Events that were dropped or could not be acted on.
     fn dropped(&self) -> u64;
+    /// Commands from outside that were none, or could not be taken.
+    fn refused(&self) -> u64 {
+        0
+    }
 }
 
 /// How an action is.
@@ -147,6 +151,11 @@ impl ActionHandle {
     /// Events that were dropped by a full queue or could not be acted on.
     pub fn dropped(&self) -> u64 {
         self.mailbox.dropped()
+    }
+
+    /// Commands from outside that were none, or could not be taken (an MQTT action's).
+    pub fn refused(&self) -> u64 {
+        self.mailbox.refused()
     }
 
     /// How the action is.

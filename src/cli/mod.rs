@@ -10,6 +10,7 @@ mod classify;
 mod doctor;
 mod look;
 pub mod outcome;
+mod replay;
 mod run;
 mod sheet;
 
@@ -36,6 +37,8 @@ enum Command {
     Classify(classify::Classify),
     /// Write a picture of exactly what the model sees through a camera
     Look(look::Look),
+    /// Say what a recorded folder would have made the rules do, and why
+    Replay(replay::Replay),
     /// Say what this board has: cameras, GPIO chips, CPU features
     Doctor(doctor::Doctor),
     /// Measure a model on this machine, layer by layer
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(),
         Command::Classify(classify) => classify.execute(),
         Command::Look(look) => look.execute(),
+        Command::Replay(replay) => replay.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Bench(bench) => bench.execute(),
     };

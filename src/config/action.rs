@@ -16,7 +16,7 @@ use super::values::{self, BrokerUrl};
 
 const PULSE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 /// No chip has nearly as many lines.
-const LINES: RangeInclusive<i64> = 0..=4095;
+pub(super) const LINES: RangeInclusive<i64> = 0..=4095;
 /// A password file larger than this is something else.
 const LARGEST_PASSWORD: u64 = 4096;
 

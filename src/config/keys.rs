@@ -24,6 +24,12 @@ pub enum Section {
     Controls,
     /// `[[rule]]`
     Rule,
+    /// `armed_by` of a rule, as a table
+    ArmedBy,
+    /// `[group]`: any key, the groups' names.
+    Groups,
+    /// `[group.NAME]`
+    Group,
     /// `[page]`
     Page,
     /// `[action]`: any key, the actions' names.
@@ -40,12 +46,14 @@ pub enum Section {
 
 impl Section {
     /// The sections that have a table of keys in the reference, in its order.
-    pub const REFERENCE: [Section; 9] = [
+    pub const REFERENCE: [Section; 11] = [
         Section::Device,
         Section::Model,
         Section::Camera,
         Section::Region,
         Section::Rule,
+        Section::ArmedBy,
+        Section::Group,
         Section::Gpio,
         Section::Mqtt,
         Section::Log,
@@ -62,6 +70,8 @@ impl Section {
             Section::Region => "[[camera.region]]",
             Section::Controls => "[camera.controls]",
             Section::Rule => "[[rule]]",
+            Section::ArmedBy => "armed_by = { … } in [[rule]]",
+            Section::Groups | Section::Group => "[group.NAME]",
             Section::Page => "[page]",
             Section::Actions | Section::Action => "[action.NAME]",
             Section::Gpio => "[action.NAME], type = \"gpio\"",
@@ -72,7 +82,7 @@ impl Section {
 
     /// The section takes any key.
     pub(super) fn is_open(self) -> bool {
-        matches!(self, Section::Controls | Section::Actions | Section::Action)
+        matches!(self, Section::Controls | Section::Groups | Section::Actions | Section::Action)
     }
 }
 
@@ -116,7 +126,7 @@ const fn key(
 }
 
 use Absent::{Default, Means, Required};
-use Section::{Camera, Device, Gpio, Log, Model, Mqtt, Page, Region, Root, Rule};
+use Section::{ArmedBy, Camera, Device, Gpio, Group, Log, Model, Mqtt, Page, Region, Root, Rule};
 
 const DURATION: &str = "a duration";
 const INTEGER: &str = "a whole number";
@@ -132,10 +142,13 @@ pub const KEYS: &[Key] = &[
     key(Root, "model", "a table", Required, "what recognises", "{ path = \"model.onnx\" }"),
     key(Root, "camera", "a list of tables", Required, "what is watched", "[{ name = \"feeder\", device = \"/dev/video0\" }]"),
     key(Root, "rule", "a list of tables", Means("nothing is noticed"), "what is to be noticed", "[{ name = \"cat\", classes = [\"*cat*\"] }]"),
+    key(Root, "group", "a table of tables", Means("no groups"), "classes under one name", "{ pets = { classes = [\"*cat*\"] } }"),
     key(Root, "action", "a table of tables", Means("nothing is done"), "what is done about it", "{ events = { type = \"log\" } }"),
     key(Root, "page", "a table", Means("nothing listens"), "the page in a browser, and the metrics", "{ listen = \"127.0.0.1:8080\" }"),
 
     key(Device, "name", STRING, Means("the host's name"), "the board's name, in MQTT topics and client ids", "\"garden\""),
+
+    key(Device, "timezone", STRING, Means("the system's"), "the time zone of schedules", "\"Europe/Berlin\""),
 
     key(Model, "path", STRING, Required, "the ONNX file; its manifest lies beside it", "\"models/vgg16-gap-caltech101.onnx\""),
     key(Model, "kernel", STRING, Means("the best for the CPU"), "the kernels by name; `tract` for tract's own", "\"generic\""),
@@ -163,14 +176,30 @@ pub const KEYS: &[Key] = &[
 
     key(Rule, "name", STRING, Required, "the rule's name, in topics: letters, digits, `-`, `_`", "\"cat\""),
     key(Rule, "cameras", STRINGS, Default("[]"), "what it watches: `camera` (all its regions) or `camera/region`; empty means everything", "[\"feeder\"]"),
-    key(Rule, "classes", "a list of labels", Required, "labels, indices or globs, without regard to case; the most probable one counts", "[\"wild_cat\", \"*cat*\"]"),
+    key(Rule, "classes", "a list of labels", Required, "labels, indices, globs, or `@NAME` of a group, without regard to case; the most probable one counts", "[\"wild_cat\", \"*cat*\"]"),
+    key(Rule, "not_classes", "a list of labels", Default("[]"), "what of `classes` does not count, in the same forms", "[\"catamaran\"]"),
     key(Rule, "on", NUMBER, Default("0.6"), "a frame is a hit from this probability up", "0.60"),
     key(Rule, "off", NUMBER, Means("two thirds of `on`"), "once on, a frame counts down to this probability", "0.40"),
     key(Rule, "hits", INTEGER, Default("1"), "this many hits turn the rule on, 1 to 1000", "1"),
     key(Rule, "window", INTEGER, Means("as `hits`"), "among this many frames of a view, 1 to 1000", "5"),
+    key(Rule, "share", NUMBER, Means("`hits` says it"), "instead of `hits`: this part of the `window` must be hits, above 0 to 1", "0.6"),
     key(Rule, "hold", DURATION, Default("\"0s\""), "how long it stays on after the last frame that supported it", "\"2s\""),
     key(Rule, "cooldown", DURATION, Default("\"0s\""), "how long after its last event it does not turn on", "\"30s\""),
+    key(Rule, "schedule", STRINGS, Means("always"), "when it notices anything: weekdays (`mon-fri`, `sat,sun`, none for every day) and a span of the clock, across midnight if it ends before it begins", "[\"mon-fri 18:00-06:00\", \"sat,sun 00:00-24:00\"]"),
+    key(Rule, "clock_unset", STRING, Means("`\"active\"`, because a missed alarm is worse than one too many"), "with `schedule`, while the board does not know the time: `active` or `inactive`", "\"inactive\""),
+    key(Rule, "armed_by", "`\"mqtt\"` or a table", Means("always armed"), "what switches it on and off: `ON` and `OFF` on `TOPIC/DEVICE/rule/RULE/armed/set`, or an input line; remembered across restarts", "\"mqtt\""),
+    key(Rule, "armed", BOOLEAN, Means("`true`"), "with `armed_by`: whether it is armed before the first command", "false"),
     key(Rule, "actions", STRINGS, Default("[]"), "names of actions", "[\"siren\"]"),
+    key(Rule, "escalate", STRINGS, Default("[]"), "names of more actions, for when it stays on", "[\"siren\"]"),
+    key(Rule, "escalate_after", DURATION, Means("needed with `escalate`"), "how long it must have been on", "\"1m\""),
+
+    key(ArmedBy, "chip", STRING, Means("any chip that has the named line"), "the chip's label or path", "\"pinctrl-rp1\""),
+    key(ArmedBy, "line", INTEGER, Means("`line` or `name` is needed"), "the input's offset on the chip; armed while it is active", "27"),
+    key(ArmedBy, "name", STRING, Means("see `line`"), "the line's name, instead of `line`", "\"GPIO27\""),
+    key(ArmedBy, "active_low", BOOLEAN, Default("false"), "the active level is low", "true"),
+    key(ArmedBy, "bias", STRING, Default("\"as-is\""), "the resistor at the line: `as-is`, `pull-up` or `pull-down`", "\"pull-up\""),
+
+    key(Group, "classes", "a list of labels", Required, "labels, indices or globs, as of a rule", "[\"wild_cat\", \"*dog*\"]"),
 
     key(Section::Action, "type", STRING, Required, "what kind of action it is", "\"log\""),
 
@@ -205,9 +234,6 @@ pub const KEYS: &[Key] = &[
     key(Page, "photos", STRING, Means("no photos are taken"), "the folder for training photos, `LABEL/CAMERA-TIME.jpg`", "\"/var/lib/spotter/photos\""),
 ];
 
-/// Keys that a later version has; said so rather than called unknown.
-const LATER: &[(Section, &str)] = &[(Rule, "schedule"), (Rule, "armed_by"), (Rule, "not_classes"), (Rule, "share")];
-
 /// The key of this name in `section`.
 pub(super) fn find(section: Section, name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.section == section && key.name == name)
@@ -215,9 +241,6 @@ pub(super) fn find(section: Section, name: &str) -> Option<&'static Key> {
 
 /// The problem of a key that is in no table.
 pub(super) fn unknown(section: Section, name: &str) -> String {
-    if LATER.contains(&(section, name)) {
-        return "is not available in this version of Spotter; remove it".into();
-    }
     let names = || KEYS.iter().filter(move |key| key.section == section).map(|key| key.name);
     let heading = section.heading();
     if let Some(near) = nearest(name, names()) {

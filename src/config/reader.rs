@@ -243,6 +243,11 @@ impl<'a> Table<'a> {
         self.value(key).is_some_and(|value| value.get_ref().is_bool())
     }
 
+    /// Whether the value is a table.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.value(key).is_some_and(|value| value.get_ref().is_table())
+    }
+
     /// A whole number within `range`.
     pub(super) fn integer(&self, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = self.value(key)?.get_ref();
@@ -362,6 +367,17 @@ impl<'a> Table<'a> {
             return None;
         };
         Some(Table::new(self.document, table, section, self.path_of(key), at))
+    }
+
+    /// The table under `key` without a look at its keys; no problem if there is none.
+    pub(super) fn table_quietly(&self, key: &str) -> Option<Table<'a>> {
+        let (document, table) = (self.document, self.table.get(key)?.get_ref().as_table()?);
+        Some(Self { document, table, section: Section::Action, path: String::new(), at: 0..0 })
+    }
+
+    /// Whether the value is this string.
+    pub(super) fn is_word(&self, key: &str, word: &str) -> bool {
+        self.table.get(key).is_some_and(|value| value.get_ref().as_str() == Some(word))
     }
 
     /// The tables of the list under `key`, at most `most`.

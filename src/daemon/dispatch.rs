@@ -1,7 +1,7 @@
 //! Events to the actions that their rules name, camera states to every action.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::recorder::{Recorder, push_bounded};
 use crate::actions::{ActionHandle, CameraStatus, Message};
@@ -9,10 +9,18 @@ use crate::config::plan::RulePlan;
 use crate::rules::{Change, Event};
 use crate::telemetry::board::Board;
 
+/// The indices of the actions that a rule feeds.
+struct Feeds {
+    at_once: Vec<usize>,
+    escalation: Vec<usize>,
+}
+
 /// The actions' outboxes, by rule.
 pub(super) struct Dispatcher {
     actions: Vec<ActionHandle>,
-    by_rule: HashMap<Arc<str>, Vec<usize>>,
+    by_rule: HashMap<Arc<str>, Feeds>,
+    /// Rules that have escalated and are still on: their `Off` goes to the escalation's actions too.
+    escalated: Mutex<HashSet<Arc<str>>>,
     recorder: Arc<Recorder>,
     board: Arc<Board>,
 }
@@ -26,8 +34,12 @@ impl Dispatcher {
         board: Arc<Board>,
     ) -> Self {
         let position = |name: &String| actions.iter().position(|a| **a.name() == **name);
-        let by_rule = rules.iter().map(|r| (r.name.clone(), r.actions.iter().filter_map(position).collect())).collect();
-        Self { actions, by_rule, recorder, board }
+        let feeds = |rule: &RulePlan| Feeds {
+            at_once: rule.actions.iter().filter_map(position).collect(),
+            escalation: rule.escalation.iter().flat_map(|e| &e.actions).filter_map(position).collect(),
+        };
+        let by_rule = rules.iter().map(|rule| (rule.name.clone(), feeds(rule))).collect();
+        Self { actions, by_rule, escalated: Mutex::default(), recorder, board }
     }
 
     /// Hands events on; never waits.
@@ -36,12 +48,37 @@ impl Dispatcher {
         for event in events {
             let event = Arc::new(event);
             log_event(&event);
-            for &index in self.by_rule.get(&event.rule).into_iter().flatten() {
+            for index in self.receivers(&event) {
                 // A full outbox drops, counts and says so itself.
                 self.actions[index].send(Message::Event(event.clone()));
             }
             push_bounded(&mut self.recorder.lock().events, event);
         }
+    }
+
+    /// The actions that an event is for, each once.
+    fn receivers(&self, event: &Event) -> Vec<usize> {
+        let Some(feeds) = self.by_rule.get(&event.rule) else { return Vec::new() };
+        // One insertion or removal: a panic elsewhere leaves the set whole.
+        let mut escalated = self.escalated.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at_once, escalation) = match event.change {
+            Change::On => (true, false),
+            Change::Escalated => (false, {
+                escalated.insert(event.rule.clone());
+                true
+            }),
+            Change::Off(_) => (true, escalated.remove(&event.rule)),
+        };
+        let mut receivers = if at_once { feeds.at_once.clone() } else { Vec::new() };
+        let more = feeds.escalation.iter().filter(|index| !at_once || !feeds.at_once.contains(index));
+        receivers.extend(more.filter(|_| escalation));
+        receivers
+    }
+
+    /// Tells every action that a rule was armed or disarmed.
+    pub(super) fn armed(&self, rule: &Arc<str>, armed: bool) {
+        self.board.set_armed(rule, armed);
+        self.actions.iter().for_each(|action| _ = action.send(Message::Armed { rule: rule.clone(), armed }));
     }
 
     /// Tells every action of a camera that came or went.
@@ -64,6 +101,7 @@ fn log_event(event: &Event) {
     };
     match event.change {
         Change::On => log::info!("rule {} on: {} {:.2} at {view}", event.rule, event.label, event.probability),
-        Change::Off(reason) => log::info!("rule {} off ({reason:?}) at {view}", event.rule),
+        Change::Escalated => log::info!("rule {} is still on and escalates: {} at {view}", event.rule, event.label),
+        Change::Off(reason) => log::info!("rule {} off ({}) at {view}", event.rule, reason.name()),
     }
 }

@@ -150,6 +150,11 @@ impl Inference {
         self.rules.tick(now)
     }
 
+    /// The rules, for what is asked of them from outside.
+    pub(super) fn rules(&mut self) -> &mut RuleSet {
+        &mut self.rules
+    }
+
     /// When [`Self::tick`] is wanted next.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         self.rules.next_deadline()

@@ -3,13 +3,16 @@
 //! One thread a camera, this one for inference (with the kernel pool's workers), one an action. Pins are driven to their
 //! safe levels before the model is loaded, and again before their lines are released, however the daemon ends.
 
+mod arming;
 mod dispatch;
 mod inference;
 mod notify;
+mod pin_test;
 pub mod recorder;
 mod self_test;
 mod signals;
 pub mod summary;
+mod wall;
 mod watch;
 
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use crate::capture::slot::FrameSlots;
 use crate::capture::supervise::{CameraState, run_camera};
 use crate::clock::Monotonic;
 use crate::config::Plan;
-use crate::config::plan::SourcePlan;
+use crate::config::plan::{ActionPlan, SourcePlan};
 use crate::control::{Command, Control};
 use crate::model::{Labels, LoadOptions, Model, ModelError, ModelFiles};
 use crate::rules::{self, RuleProblem, RuleSet};
@@ -30,11 +33,15 @@ use crate::telemetry::CameraCounters;
 use crate::telemetry::board::Board;
 use crate::web;
 
+use arming::ArmingStore;
 use dispatch::Dispatcher;
 use inference::Inference;
 use notify::Notifier;
+use pin_test::PinTests;
 use recorder::Recorder;
 use signals::SignalThread;
+use wall::WallClock;
+
 use summary::{ActionOutcome, CameraOutcome, Summary};
 
 /// The longest that the loop waits without a frame: the watchdog's rhythm while every camera is away.
@@ -160,25 +167,43 @@ impl Watch<'_> {
         let plan = self.plan;
         let load = LoadOptions { engine: plan.model.kernel.clone(), threads: plan.model.threads };
         let mut model = Model::load(&plan.model.path, &load)?;
-        let rules = compile_rules(plan, model.labels())?;
+        let mut rules = compile_rules(plan, model.labels())?;
+        let arming = self.recall(&mut rules);
         self_test::run(&mut model)?;
         let description = model.load_report().to_string();
         log::info!("model {}: {description}", plan.model.path.display());
         let keep = self.options.keep_pictures;
         self.board.model.store(Some(watch::model_facts(plan, &model)));
-        let watcher = watch::Watcher::new(self.board.clone());
+        let watcher = watch::Watcher::new(self.board.clone(), plan);
         let inference = Inference::new(model, rules, &plan.cameras, self.counters, recorder.clone(), watcher, keep);
         let mut cameras = Cameras::new(plan.cameras.len());
         let started = cameras.start(self);
         let outcome = started.and_then(|()| {
             let (slots, stop, dispatcher, control) = (self.slots, self.stop, self.dispatcher, self.control);
-            let watching = Loop { inference, slots, stop, dispatcher, control, cameras: &cameras };
+            let (wall, schedules) = (WallClock::new(Monotonic::now()), plan.rules.iter().any(|r| r.schedule.is_some()));
+            let cameras = &cameras;
+            let (plan, tests) = (&self.plan.actions[..], PinTests::default());
+            let watching =
+                Loop { inference, slots, stop, dispatcher, control, cameras, arming, wall, schedules, plan, tests };
             Ok(watching.run(self.options.once, recorder)?)
         });
         self.stop.store(true, Ordering::SeqCst);
         self.slots.close();
         cameras.join();
         outcome.map(|()| description)
+    }
+}
+
+impl Watch<'_> {
+    /// Arms the rules as an earlier run left them, and tells the actions.
+    fn recall(&self, rules: &mut RuleSet) -> ArmingStore {
+        let needed = rules.armed().next().is_some();
+        // systemd names several folders if a unit has several (systemd.exec(5)); ours has one.
+        let folder = std::env::var_os("STATE_DIRECTORY").filter(|folder| !folder.is_empty());
+        let store = ArmingStore::open(folder.map(std::path::PathBuf::from), needed);
+        store.apply(rules);
+        rules.armed().for_each(|(rule, armed)| self.dispatcher.armed(rule, armed));
+        store
     }
 }
 
@@ -199,15 +224,18 @@ fn start_page(
     control: &Arc<Control>,
     dispatcher: &Arc<Dispatcher>,
 ) -> Result<Option<web::Page>, DaemonError> {
-    let Some(page) = &plan.page else { return Ok(None) };
+    if plan.page.is_none() {
+        return Ok(None);
+    }
     // Weak: the board is known to the dispatcher too.
-    let dispatcher = Arc::downgrade(dispatcher);
+    let (dispatcher, plans) = (Arc::downgrade(dispatcher), plan.actions.clone());
     board.connect_actions(move || {
         let dispatcher = dispatcher.upgrade();
-        dispatcher.iter().flat_map(|it| it.actions()).map(watch::action_facts).collect()
+        // Both are in the plan's order.
+        dispatcher.iter().flat_map(|it| std::iter::zip(it.actions(), &plans)).map(watch::action_facts).collect()
     });
-    let page = web::start(page, board.clone(), control.clone()).map_err(|e| start_error("page", e))?;
-    Ok(Some(page))
+    let page = web::start(plan, board.clone(), control.clone()).map_err(|e| start_error("page", e))?;
+    Ok(page)
 }
 
 fn start_error(what: &str, source: std::io::Error) -> DaemonError {
@@ -307,6 +335,12 @@ struct Loop<'a> {
     dispatcher: &'a Dispatcher,
     control: &'a Control,
     cameras: &'a Cameras,
+    arming: ArmingStore,
+    wall: WallClock,
+    /// Some rule has a schedule.
+    schedules: bool,
+    plan: &'a [ActionPlan],
+    tests: PinTests,
 }
 
 impl Loop<'_> {
@@ -318,6 +352,9 @@ impl Loop<'_> {
             while let Some(command) = self.control.next() {
                 self.obey(&command);
             }
+            let now = Monotonic::now();
+            let shown = self.wall.read(now, self.schedules);
+            self.inference.rules().tell_time(shown, now);
             // Looked at before the slots: what a finished source has put there is still taken.
             let read = once && self.cameras.files_are_read();
             let frame = self.slots.take(if read { Duration::ZERO } else { self.wait(once) });
@@ -327,6 +364,7 @@ impl Loop<'_> {
             }
             let now = Monotonic::now();
             self.dispatcher.events(self.inference.tick(now));
+            self.tests.end(self.plan, self.dispatcher.actions(), now);
             notifier.feed_watchdog(now);
             if nothing_left {
                 break;
@@ -344,13 +382,33 @@ impl Loop<'_> {
     fn obey(&mut self, command: &Command) {
         match command {
             Command::Reload => log::warn!("the configuration cannot be read again while running; restart the daemon"),
+            Command::Arm { rule, armed } => self.arm(rule, *armed),
+            Command::TestPin { action } => {
+                self.tests.begin(action, self.plan, self.dispatcher.actions(), Monotonic::now());
+            }
+        }
+    }
+
+    fn arm(&mut self, rule: &Arc<str>, armed: bool) {
+        match self.inference.rules().arm(rule, armed, Monotonic::now()) {
+            Some(events) => {
+                log::info!("rule {rule} {}", if armed { "armed" } else { "disarmed" });
+                self.dispatcher.events(events);
+                self.dispatcher.armed(rule, armed);
+                self.arming.note(rule, armed);
+            }
+            None => log::warn!("rule {rule} cannot be armed: no such rule, or it has no `armed_by`"),
         }
     }
 
     /// How long to wait for a frame: until a rule wants to be looked at, and not so long that an end goes unnoticed.
     fn wait(&self, once: bool) -> Duration {
         let limit = if once { HOUSEKEEPING } else { EMPTY_WAIT };
-        let rules = self.inference.next_deadline().map(|deadline| deadline.since(Monotonic::now()));
+        let rules = [self.inference.next_deadline(), self.tests.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|deadline| deadline.since(Monotonic::now()));
         rules.map_or(limit, |wait| wait.clamp(Duration::from_millis(1), limit))
     }
 

@@ -9,8 +9,9 @@ use crate::actions::{ActionHandle, Edge, Observer};
 use crate::capture::Rgb;
 use crate::capture::supervise::CameraState;
 use crate::config::Plan;
-use crate::config::plan::Level;
+use crate::config::plan::{ActionKind, ActionPlan, Level, Orientation};
 use crate::model::{Labels, Model};
+use crate::preprocess;
 use crate::rules::{self, Change, Event, Observation, RuleSet, RuleStatus};
 use crate::telemetry::CameraCounters;
 use crate::telemetry::board::{
@@ -46,10 +47,15 @@ pub(super) fn model_facts(plan: &Plan, model: &Model) -> Arc<ModelFacts> {
 }
 
 /// An action as the board shows it.
-pub(super) fn action_facts(action: &ActionHandle) -> ActionFacts {
+pub(super) fn action_facts((action, plan): (&ActionHandle, &ActionPlan)) -> ActionFacts {
     let status = action.status();
     ActionFacts {
         name: action.name().clone(),
+        kind: match plan.kind {
+            ActionKind::Gpio(_) => "gpio",
+            ActionKind::Mqtt(_) => "mqtt",
+            _ => "log",
+        },
         health: status.health.to_string(),
         detail: status.detail,
         depth: action.depth(),
@@ -73,10 +79,14 @@ pub(super) fn camera(board: &Board, index: usize, state: &CameraState) {
 /// Notes events, of frames and of time alike.
 pub(super) fn events(board: &Board, events: &[Event]) {
     for event in events {
-        let on = event.change == Change::On;
+        let on = event.change.is_on();
         if let Some(rule) = board.rules.iter().find(|rule| rule.name == event.rule) {
             rule.on.store(on, Ordering::Relaxed);
-            if on { &rule.turned_on } else { &rule.turned_off }.increment();
+            match event.change {
+                Change::On => rule.turned_on.increment(),
+                Change::Off(_) => rule.turned_off.increment(),
+                Change::Escalated => {}
+            }
         }
         let view = match &event.region {
             Some(region) => format!("{}/{region}", event.camera),
@@ -97,7 +107,8 @@ pub(super) struct Witness {
 impl Observer for Witness {
     fn edge(&self, edge: &Edge) {
         self.recorder.edge(edge);
-        if let Some(latency) = edge.latency() {
+        let tested = edge.cause.as_ref().is_some_and(|event| &*event.rule == super::pin_test::RULE);
+        if let Some(latency) = edge.latency().filter(|_| !tested) {
             self.board.stages.capture_to_pin.add(latency);
         }
         self.board.edges.push(EdgeLine { at: edge.at, action: edge.action.clone(), high: edge.level == Level::High });
@@ -112,14 +123,15 @@ impl Observer for Witness {
 /// The inference loop's own memory of what a viewer may ask for.
 pub(super) struct Watcher {
     board: Arc<Board>,
+    orientations: Vec<Orientation>,
     /// By rule: its views by name, and the last probabilities of each.
     dots: Vec<Vec<(String, VecDeque<f32>)>>,
 }
 
 impl Watcher {
-    pub(super) fn new(board: Arc<Board>) -> Self {
+    pub(super) fn new(board: Arc<Board>, plan: &Plan) -> Self {
         let dots = board.rules.iter().map(|_| Vec::new()).collect();
-        Self { board, dots }
+        Self { board, dots, orientations: plan.cameras.iter().map(|camera| camera.orientation).collect() }
     }
 
     /// The board that is written on.
@@ -146,12 +158,15 @@ impl Watcher {
         }
     }
 
-    /// Keeps a small copy of `rgb` if somebody wants one.
+    /// Keeps a copy of `rgb` if somebody wants one: a small one to look at, a whole one for a training photo.
     pub(super) fn picture(&self, camera: usize, rgb: &Rgb, sequence: u64) {
-        let camera = &self.board.cameras[camera];
-        if camera.take_want() {
-            camera.picture.store(Some(Arc::new(shrunk(rgb, sequence))));
+        let (orientation, camera) = (self.orientations[camera], &self.board.cameras[camera]);
+        if camera.picture.take_want() {
+            camera.picture.store(picture(shrunk(rgb), orientation, sequence));
             self.board.touch();
+        }
+        if camera.photo.take_want() {
+            camera.photo.store(picture(rgb.clone(), orientation, sequence));
         }
     }
 }
@@ -189,15 +204,21 @@ fn top(probabilities: &[f32], labels: &Labels) -> Vec<(Arc<str>, f32)> {
     order.into_iter().map(|class| (labels.get(class).unwrap_or_default().into(), probabilities[class])).collect()
 }
 
+fn picture(rgb: Rgb, orientation: Orientation, sequence: u64) -> Picture {
+    let Rgb { width, height, data } =
+        if orientation == Orientation::default() { rgb } else { preprocess::oriented(&rgb, orientation) };
+    Picture { width, height, data, sequence }
+}
+
 /// Every n-th pixel of every n-th row, so that the longer side is at most [`PICTURE`].
-fn shrunk(rgb: &Rgb, sequence: u64) -> Picture {
+fn shrunk(rgb: &Rgb) -> Rgb {
     let step = rgb.width.max(rgb.height).div_ceil(PICTURE).max(1) as usize;
     let (width, height) = (rgb.width as usize / step, rgb.height as usize / step);
     let mut data = Vec::with_capacity(width * height * 3);
     for row in rgb.data.chunks_exact(rgb.width as usize * 3).step_by(step).take(height) {
         row.chunks_exact(3).step_by(step).take(width).for_each(|pixel| data.extend_from_slice(pixel));
     }
-    Picture { width: width as u32, height: height as u32, data, sequence }
+    Rgb { width: width as u32, height: height as u32, data }
 }
 
 #[cfg(test)]
@@ -210,7 +231,7 @@ mod tests {
             [(1280, 720, (640, 360)), (640, 480, (640, 480)), (641, 7, (320, 3)), (1, 1, (1, 1))]
         {
             let rgb = Rgb { width, height, data: vec![7; width as usize * height as usize * 3] };
-            let picture = shrunk(&rgb, 1);
+            let picture = shrunk(&rgb);
             assert_eq!((picture.width, picture.height), expected);
             assert_eq!(picture.data.len(), expected.0 as usize * expected.1 as usize * 3);
         }

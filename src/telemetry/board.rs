@@ -60,10 +60,44 @@ pub struct CameraBoard {
     pub state: ArcSwap<CameraFacts>,
     /// When the last classified frame was captured, in nanoseconds of the monotonic clock; 0: never.
     last: AtomicU64,
-    /// A viewer wants a picture of the next frame.
+    /// A small picture, for viewers.
+    pub picture: PictureBoard,
+    /// A whole frame, for a training photo.
+    pub photo: PictureBoard,
+}
+
+/// A picture that is made of the next frame when somebody wants it.
+#[derive(Debug, Default)]
+pub struct PictureBoard {
     wanted: AtomicBool,
+    latest: ArcSwapOption<Picture>,
+}
+
+impl PictureBoard {
+    /// Asks for a picture of the next frame.
+    pub fn want(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a picture is wanted; it is then no more.
+    pub fn take_want(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Shows a picture.
+    pub fn store(&self, picture: Picture) {
+        self.latest.store(Some(Arc::new(picture)));
+    }
+
     /// The latest picture.
-    pub picture: ArcSwapOption<Picture>,
+    pub fn latest(&self) -> Option<Arc<Picture>> {
+        self.latest.load_full()
+    }
+
+    /// The latest picture, which is then nobody else's: a whole frame is not kept for nothing.
+    pub fn take(&self) -> Option<Arc<Picture>> {
+        self.latest.swap(None)
+    }
 }
 
 /// A camera's state for people.
@@ -106,6 +140,8 @@ pub struct RuleBoard {
     pub thresholds: (f32, f32),
     /// It is on.
     pub on: AtomicBool,
+    /// Whether it is armed; nothing if nothing arms it.
+    pub armed: ArcSwapOption<bool>,
     /// Times it turned on.
     pub turned_on: Counter,
     /// Times it turned off.
@@ -160,6 +196,8 @@ pub struct EdgeLine {
 pub struct ActionFacts {
     /// Its name.
     pub name: Arc<str>,
+    /// Its `type` in the configuration.
+    pub kind: &'static str,
     /// `starting`, `ready`, `degraded` or `rejected`.
     pub health: String,
     /// What it is connected to, or what is wrong.
@@ -235,8 +273,8 @@ impl CameraBoard {
             classified: Counter::default(),
             state: ArcSwap::from_pointee(CameraFacts { state: "opening", reason: None }),
             last: AtomicU64::new(0),
-            wanted: AtomicBool::new(false),
-            picture: ArcSwapOption::empty(),
+            picture: PictureBoard::default(),
+            photo: PictureBoard::default(),
         }
     }
 
@@ -251,16 +289,6 @@ impl CameraBoard {
         let last = self.last.load(Ordering::Relaxed);
         (last > 0).then(|| now.since(Monotonic::from_duration(Duration::from_nanos(last))))
     }
-
-    /// Asks for a picture of the next frame.
-    pub fn want_picture(&self) {
-        self.wanted.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether a picture is wanted; it is then no more.
-    pub fn take_want(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::Relaxed)
-    }
 }
 
 impl RuleBoard {
@@ -270,6 +298,7 @@ impl RuleBoard {
             name,
             thresholds: (on, off),
             on: AtomicBool::new(false),
+            armed: ArcSwapOption::empty(),
             turned_on: Counter::default(),
             turned_off: Counter::default(),
             live: ArcSwapOption::empty(),
@@ -304,6 +333,14 @@ impl Board {
     /// How the actions are now.
     pub fn actions(&self) -> Vec<ActionFacts> {
         self.actions.get().map(|ask| ask()).unwrap_or_default()
+    }
+
+    /// A rule was armed or disarmed.
+    pub fn set_armed(&self, rule: &str, armed: bool) {
+        if let Some(rule) = self.rules.iter().find(|own| &*own.name == rule) {
+            rule.armed.store(Some(Arc::new(armed)));
+            self.touch();
+        }
     }
 
     /// Something has changed that a viewer would see.
@@ -362,9 +399,9 @@ mod tests {
 
     #[test]
     fn a_picture_is_wanted_once() {
-        let camera = CameraBoard::new("feeder".into(), Arc::default());
-        assert!(!camera.take_want());
-        camera.want_picture();
-        assert!(camera.take_want() && !camera.take_want());
+        let board = PictureBoard::default();
+        assert!(!board.take_want());
+        board.want();
+        assert!(board.take_want() && !board.take_want());
     }
 }

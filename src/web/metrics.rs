@@ -85,8 +85,11 @@ fn daemon(page: &mut Exposition, board: &Board) {
     }
 }
 
+/// Reads one count.
+type Count = fn(&CameraCounters) -> u64;
+
 /// Why a frame was not classified, and where that is counted.
-const DROPS: [(&str, fn(&CameraCounters) -> u64); 5] = [
+const DROPS: [(&str, Count); 5] = [
     ("error", |counters| counters.dropped_error.get()),
     ("short", |counters| counters.dropped_short.get()),
     ("corrupt", |counters| counters.dropped_corrupt.get()),
@@ -95,7 +98,7 @@ const DROPS: [(&str, fn(&CameraCounters) -> u64); 5] = [
 ];
 
 fn cameras(page: &mut Exposition, board: &Board) {
-    let counts: [(&str, &str, fn(&CameraCounters) -> u64); 3] = [
+    let counts: [(&str, &str, Count); 3] = [
         ("spotter_frames_captured_total", "Whole frames that the source delivered.", |c| c.captured.get()),
         ("spotter_camera_opens_total", "Times the source was opened; all but one are reconnects.", |c| c.opened.get()),
         ("spotter_camera_failures_total", "Times opening or reading failed.", |c| c.failed.get()),
@@ -151,6 +154,12 @@ fn rules(page: &mut Exposition, board: &Board) {
     page.head("spotter_rule_on", "gauge", "1 while the rule is on.");
     for rule in &board.rules {
         page.sample("spotter_rule_on", &[("rule", &rule.name)], u8::from(rule.on.load(Ordering::Relaxed)));
+    }
+    page.head("spotter_rule_armed", "gauge", "1 while the rule is armed; rules that nothing arms are not listed.");
+    for rule in &board.rules {
+        if let Some(armed) = rule.armed.load_full() {
+            page.sample("spotter_rule_armed", &[("rule", &rule.name)], u8::from(*armed));
+        }
     }
     page.head("spotter_events_total", "counter", "Events of each rule.");
     for rule in &board.rules {

@@ -5,20 +5,32 @@
 //!
 //! | path | what | needs |
 //! |---|---|---|
+//! | `/` | the page | reading |
+//! | `/api/live` | its state as it changes: server-sent events | reading |
+//! | `/api/state` | the same once, for scripts | reading |
+//! | `/api/configuration` | the configuration in force, without secrets | reading |
+//! | `/camera/NAME` | the latest picture while somebody looks | reading |
+//! | `/metrics` | Prometheus's text format | reading |
 //! | `/healthz` | 200: the process runs | nothing |
 //! | `/readyz` | 200: a frame was classified lately; 503 otherwise | nothing |
-//! | `/metrics` | Prometheus's text format | reading |
+//! | `POST /login`, `/logout` | the token for a session | the token |
+//! | `POST /api/arm`, `/api/test`, `/api/reload`, `/api/photo` | what can be done here | acting |
 
 mod access;
+mod acting;
+mod configuration;
+mod live;
 pub mod metrics;
 mod routes;
 mod server;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use access::Access;
+use live::Live;
 
-use crate::config::plan::PagePlan;
+use crate::config::Plan;
 use crate::control::Control;
 use crate::telemetry::board::Board;
 
@@ -27,6 +39,10 @@ struct Shared {
     board: Arc<Board>,
     control: Arc<Control>,
     access: Access,
+    live: Live,
+    /// As JSON text.
+    configuration: String,
+    photos: Option<PathBuf>,
 }
 
 /// The page's thread; it ends when this is dropped.
@@ -35,27 +51,36 @@ pub struct Page {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-/// Starts the page.
+/// Starts the page, if the plan has one.
 ///
 /// # Errors
 /// The system gives no thread or no event queue. An address that is taken is no error: it is tried again.
-pub fn start(plan: &PagePlan, board: Arc<Board>, control: Arc<Control>) -> std::io::Result<Page> {
-    let shared = Arc::new(Shared { board, control, access: Access::new(plan) });
+pub fn start(plan: &Plan, board: Arc<Board>, control: Arc<Control>) -> std::io::Result<Option<Page>> {
+    let Some(page) = &plan.page else { return Ok(None) };
+    let shared = Arc::new(Shared {
+        live: Live::new(board.clone()),
+        board,
+        control,
+        access: Access::new(page),
+        configuration: configuration::describe(plan).to_string(),
+        photos: page.photos.clone(),
+    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let address = plan.listen;
+    let address = page.listen;
     let thread = std::thread::Builder::new().name("page".into()).spawn(move || {
         // Behind everything that watches: a thread's own niceness (setpriority(2), NOTES).
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
         runtime.block_on(async {
             tokio::select! {
-                () = server::serve(address, routes::routes(shared)) => {}
+                () = server::serve(address, routes::routes(shared.clone())) => {}
+                () = shared.live.run() => {}
                 _ = stopped => {}
             }
         });
         runtime.shutdown_background();
     })?;
-    Ok(Page { stop: Some(stop), thread: Some(thread) })
+    Ok(Some(Page { stop: Some(stop), thread: Some(thread) }))
 }
 
 impl Drop for Page {

@@ -1,5 +1,6 @@
 //! The page of a running daemon, as a browser, a scraper and an attacker meet it over the network.
 
+mod browser;
 mod support;
 
 use std::io::{Read, Write};
@@ -107,4 +108,66 @@ fn a_strangers_name_an_endless_header_and_a_silent_client_are_turned_away() {
     {
         assert!(answer.head.contains(header), "{}", answer.head);
     }
+}
+
+#[test]
+fn actions_need_the_token_and_a_page_of_ours() {
+    let photos = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&format!("token = {TOKEN:?}\nphotos = {:?}", photos.path()));
+    daemon.wait_for("/readyz", |answer| answer.status == 200);
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let own = format!("{form}Origin: http://{}\r\n", daemon.host);
+    assert_eq!(daemon.request("POST", "/login", &own, "token=wrong-wrong-wrong-wrong").status, 401);
+    assert_eq!(daemon.request("POST", "/login", form, &format!("token={TOKEN}")).status, 403, "no Origin");
+    let answer = daemon.request("POST", "/login", &own, &format!("token={TOKEN}"));
+    assert_eq!(answer.status, 303, "{}", answer.head);
+    let cookie = answer.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie");
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    let cookie = format!("Cookie: {}\r\n", cookie.split(';').next().unwrap());
+    let pin = |headers: &str| daemon.request("POST", "/api/test", &format!("{form}{headers}"), "action=spare").status;
+    let origin = format!("Origin: http://{}\r\n", daemon.host);
+    assert_eq!(pin(""), 401);
+    assert_eq!(pin(&cookie), 401, "no Origin, no mark");
+    assert_eq!(pin(&format!("{cookie}{origin}")), 401, "a form of ours has no mark");
+    assert_eq!(pin(&format!("{cookie}X-Spotter: 1\r\nOrigin: http://evil.example.org\r\n")), 401);
+    let right = format!("{cookie}X-Spotter: 1\r\n{origin}");
+    assert_eq!(pin(&right), 202);
+    // Active for a second and back: with the safe level at the start, three edges.
+    let edges = |answer: &support::Answer| answer.body.matches("\"action\":\"spare\"").count();
+    daemon.wait_for("/api/state", |answer| edges(answer) == 3);
+    for (path, body, status) in [
+        ("/api/test", "action=nobody", 404),
+        ("/api/arm", "rule=cat&armed=false", 409),
+        ("/api/arm", "rule=dog&armed=false", 404),
+        ("/api/photo", "camera=feeder&label=..%2Fx", 400),
+        ("/api/photo", "camera=attic&label=cat", 404),
+        ("/api/photo", "camera=feeder&label=cat", 201),
+        ("/api/reload", "", 202),
+    ] {
+        let answer = daemon.request("POST", path, &format!("{form}{right}"), body);
+        assert_eq!(answer.status, status, "{path} {body}: {}", answer.body);
+    }
+    let photo = std::fs::read_dir(photos.path().join("cat")).unwrap().next().unwrap().unwrap();
+    assert!(std::fs::read(photo.path()).unwrap().starts_with(&[0xff, 0xd8]));
+}
+
+#[test]
+fn a_viewer_gets_the_state_as_it_changes_and_no_secret() {
+    let daemon = Daemon::start(&format!("token = {TOKEN:?}"));
+    daemon.wait_for("/readyz", |answer| answer.status == 200);
+    let configuration = daemon.get("/api/configuration").body;
+    assert!(configuration.contains("set, hidden") && !configuration.contains(TOKEN), "{configuration}");
+    assert_eq!(daemon.get("/camera/attic").status, 404);
+    let mut stream = TcpStream::connect(&daemon.host).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(format!("GET /api/live HTTP/1.1\r\nHost: {}\r\n\r\n", daemon.host).as_bytes()).unwrap();
+    let (mut text, mut buffer) = (String::new(), [0; 4096]);
+    // Dots and top classes are made only while somebody looks.
+    while !(text.contains("\"dots\":[0.") && text.contains("\"top\":[[\"") && text.matches("data: {").count() >= 3) {
+        let read = stream.read(&mut buffer).expect("messages keep coming");
+        assert!(read > 0, "{text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    assert!(text.contains("event: hello\ndata: {\"acts\":false,\"token\":true}"), "{text}");
+    daemon.wait_for("/camera/feeder", |answer| answer.status == 200 && answer.head.contains("image/jpeg"));
 }

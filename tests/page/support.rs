@@ -9,35 +9,36 @@ use std::time::{Duration, Instant};
 /// Long enough for a debug build under load; nothing waits for it unless something is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub const TOKEN: &str = "test-token-0123456789";
+pub(crate) const TOKEN: &str = "test-token-0123456789";
 
 /// The running daemon; killed when dropped.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     /// `127.0.0.1:PORT`
-    pub host: String,
+    pub(crate) host: String,
     _folder: tempfile::TempDir,
 }
 
 /// An answer.
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Daemon {
     /// The demo's photos as a camera, its rules, a simulated pin, and `[page]` with these lines.
-    pub fn start(page: &str) -> Self {
+    pub(crate) fn start(page: &str) -> Self {
         let (root, folder) = (Path::new(env!("CARGO_MANIFEST_DIR")), tempfile::tempdir().unwrap());
         let config = folder.path().join("spotter.toml");
         let text = format!(
-            "[device]\nname = \"test\"\n[model]\npath = {:?}\nthreads = 1\n\
+            "[device]\nname = \"garden\"\n[model]\npath = {:?}\nthreads = 1\n\
              [[camera]]\nname = \"feeder\"\nfiles = {:?}\nrepeat = true\nfps = 8\n\
              [[rule]]\nname = \"cat\"\nclasses = [\"wild_cat\", \"cougar_*\", \"leopards\"]\nactions = [\"siren\"]\n\
              [[rule]]\nname = \"vehicle\"\nclasses = [\"airplanes\", \"motorbikes\", \"car_side\"]\nhits = 2\nwindow = 2\nactions = [\"lamp\"]\n\
              [action.siren]\ntype = \"gpio\"\nbackend = \"simulated\"\nline = 17\nmode = \"pulse\"\n\
              [action.lamp]\ntype = \"gpio\"\nbackend = \"simulated\"\nline = 27\n\
+             [action.spare]\ntype = \"gpio\"\nbackend = \"simulated\"\nline = 5\n\
              [page]\nlisten = \"127.0.0.1:0\"\n{page}\n",
             root.join("models/vgg16-gap-caltech101.onnx"),
             root.join("tests/photos"),
@@ -62,12 +63,12 @@ impl Daemon {
     }
 
     /// One request as written here; `Host` and `Connection: close` are added.
-    pub fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    pub(crate) fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         self.request_as(&self.host, method, path, headers, body)
     }
 
     /// The same under another name.
-    pub fn request_as(&self, host: &str, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    pub(crate) fn request_as(&self, host: &str, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let mut stream = TcpStream::connect(&self.host).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let length = body.len();
@@ -83,12 +84,12 @@ impl Daemon {
         Answer { status, head: head.to_owned(), body: body.to_owned() }
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.request("GET", path, "", "")
     }
 
     /// Asks again until `wanted`.
-    pub fn wait_for(&self, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+    pub(crate) fn wait_for(&self, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
         let until = Instant::now() + PATIENCE;
         loop {
             let answer = self.get(path);

@@ -13,7 +13,7 @@ use super::topics::Topics;
 use crate::actions::payload::EventPayload;
 use crate::actions::runner::Mailbox;
 use crate::actions::{CameraStatus, Message};
-use crate::rules::{Change, Event};
+use crate::rules::Event;
 use crate::telemetry::Counter;
 
 /// What a publication stands for, so that its acknowledgement finds its way back.
@@ -61,6 +61,7 @@ pub(super) struct MqttOutbox {
     inner: Mutex<Inner>,
     changed: Notify,
     dropped: Counter,
+    refused: Counter,
 }
 
 #[derive(Default)]
@@ -115,6 +116,7 @@ impl MqttOutbox {
             inner: Mutex::new(inner),
             changed: Notify::new(),
             dropped: Counter::default(),
+            refused: Counter::default(),
         }
     }
 
@@ -148,6 +150,11 @@ impl MqttOutbox {
             }
             Token::Greeting | Token::Farewell => None,
         }
+    }
+
+    /// Counts a command from the broker that was none, or could not be taken.
+    pub(super) fn count_refused(&self) {
+        self.refused.increment();
     }
 
     /// Whether everything has been acknowledged.
@@ -226,6 +233,10 @@ impl Inner {
 }
 
 impl Mailbox for MqttOutbox {
+    fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
     fn push(&self, message: Message) -> bool {
         let mut inner = self.lock();
         if inner.closing.is_some() {
@@ -236,8 +247,12 @@ impl Mailbox for MqttOutbox {
                 inner.set_state(self.topics.camera_state(&status.camera), camera_payload(&status));
                 true
             }
+            Message::Armed { rule, armed } => {
+                inner.set_state(self.topics.rule_armed(&rule), if armed { "ON" } else { "OFF" }.into());
+                true
+            }
             Message::Event(event) => {
-                let state = if event.change == Change::On { "ON" } else { "OFF" };
+                let state = if event.change.is_on() { "ON" } else { "OFF" };
                 inner.set_state(self.topics.rule_state(&event.rule), state.into());
                 inner.add_event(event, self.capacity)
             }
@@ -277,6 +292,8 @@ mod tests {
     use super::*;
     use crate::actions::payload::tests::event;
     use crate::rules::OffReason;
+
+    use crate::rules::Change;
 
     const OFF: Change = Change::Off(OffReason::Gone);
 

@@ -9,6 +9,7 @@ use rumqttc::{
     NetworkOptions, Outgoing, Packet, QoS, StateError, TlsError,
 };
 
+use super::commands::Commands;
 use super::outbox::{Closing, MqttOutbox, Publication, Token};
 use super::{OFFLINE, ONLINE, tls};
 use crate::actions::runner::{Health, Mailbox, StatusCell};
@@ -52,6 +53,7 @@ pub(super) struct Parts {
     /// Topic and payload, retained.
     pub(super) discovery: Vec<(String, String)>,
     pub(super) outbox: Arc<MqttOutbox>,
+    pub(super) commands: Commands,
     pub(super) status: Arc<StatusCell>,
     pub(super) observer: Arc<dyn Observer>,
 }
@@ -259,6 +261,10 @@ impl Session {
         for (topic, payload) in &self.parts.discovery {
             link.publish(retained(Token::Greeting, topic, payload))?;
         }
+        if let Some(filter) = self.parts.commands.filter() {
+            let asked = link.client.try_subscribe(filter, QoS::AtLeastOnce);
+            asked.map_err(|error| format!("{filter} cannot be subscribed to: {error}"))?;
+        }
         Ok(())
     }
 
@@ -295,6 +301,11 @@ impl Session {
                 if let Some(token) = link.in_flight.remove(&acknowledgement.pkid) {
                     self.acknowledged(link, &token);
                 }
+            }
+            Happening::Incoming(Packet::Publish(message))
+                if !self.parts.commands.take(&message.topic, &message.payload, message.retain) =>
+            {
+                self.parts.outbox.count_refused();
             }
             Happening::Outgoing(Outgoing::Disconnect) => return true,
             _ => {}

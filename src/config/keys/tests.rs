@@ -25,6 +25,31 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
         Section::Region => {
             ("[[camera]]\nname = \"c\"\ndevice = \"d\"\n", "[[camera.region]]\nname = \"r\"\nbox = [0, 0, 1, 1]\n", "")
         }
+        Section::Rule if key.name == "share" => ("", "[[rule]]\nname = \"r\"\nclasses = [1]\nwindow = 20\n", ""),
+        Section::Rule if key.name == "clock_unset" => {
+            ("", "[[rule]]\nname = \"r\"\nclasses = [1]\nschedule = [\"18:00-06:00\"]\n", "")
+        }
+        Section::Rule if key.name.starts_with("armed") => (
+            "[action.b]\ntype = \"mqtt\"\nurl = \"mqtt://h\"\n",
+            "[[rule]]\nname = \"r\"\nclasses = [1]\narmed_by = \"mqtt\"\n",
+            "",
+        ),
+        Section::Rule if key.name == "escalate" => {
+            let needed = if value == "[]" { "" } else { "escalate_after = \"1m\"\n" };
+            ("[action.siren]\ntype = \"log\"\n", "[[rule]]\nname = \"r\"\nclasses = [1]\n", needed)
+        }
+        Section::Rule if key.name == "escalate_after" => (
+            "[action.siren]\ntype = \"log\"\n",
+            "[[rule]]\nname = \"r\"\nclasses = [1]\nescalate = [\"siren\"]\nescalate_after = \"1m\"\n",
+            "",
+        ),
+        Section::ArmedBy if key.name == "name" => {
+            ("[[rule]]\nname = \"r\"\nclasses = [1]\n", "[rule.armed_by]\nname = \"x\"\n", "")
+        }
+        Section::ArmedBy => {
+            ("[[rule]]\nname = \"r\"\nclasses = [1]\n", "[rule.armed_by]\nchip = \"c\"\nline = 1\n", "")
+        }
+        Section::Group => ("", "[group.g]\nclasses = [1]\n", ""),
         Section::Rule => ("[action.siren]\ntype = \"log\"\n", "[[rule]]\nname = \"r\"\nclasses = [1]\n", ""),
         Section::Gpio if key.name == "name" => ("", "[action.a]\ntype = \"gpio\"\nname = \"x\"\n", ""),
         Section::Gpio if key.name == "pulse" => {
