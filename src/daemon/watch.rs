@@ -8,6 +8,7 @@ use super::recorder::Recorder;
 use crate::actions::{ActionHandle, Edge, Observer};
 use crate::capture::Rgb;
 use crate::capture::supervise::CameraState;
+use crate::clock::Monotonic;
 use crate::config::Plan;
 use crate::config::plan::{ActionKind, ActionPlan, Level, Orientation};
 use crate::model::{Labels, Model};
@@ -15,7 +16,7 @@ use crate::preprocess;
 use crate::rules::{self, Change, Event, Observation, RuleSet, RuleStatus};
 use crate::telemetry::CameraCounters;
 use crate::telemetry::board::{
-    ActionFacts, Board, CameraBoard, CameraFacts, EdgeLine, EventLine, ModelFacts, Picture, RuleBoard, RuleView,
+    ActionFacts, Board, CameraBoard, CameraFacts, EdgeLine, EventLine, ModelFacts, Picture, RuleBoard, RuleView, Top,
 };
 
 /// Frames of each rule that a viewer is shown.
@@ -152,9 +153,20 @@ impl Watcher {
                 rule.live.store(Some(Arc::new(live(&status, dots))));
             }
         }
-        if watched && let Some(view) = self.board.views.iter().find(|view| *view.name == *name) {
-            view.top.store(Some(Arc::new(top(&seen.probabilities, labels))));
+        if watched {
+            self.pictured(&name, seen, labels);
             self.board.touch();
+        }
+    }
+
+    /// The classes of a frame that a viewer gets a picture of.
+    fn pictured(&self, name: &str, seen: &Observation, labels: &Labels) {
+        let camera = self.board.cameras.iter().find(|camera| camera.name == seen.camera);
+        let picture = camera.and_then(|camera| camera.picture.latest());
+        if picture.is_some_and(|picture| picture.sequence == seen.sequence)
+            && let Some(view) = self.board.views.iter().find(|view| *view.name == *name)
+        {
+            view.top.store(Some(Arc::new(Top { sequence: seen.sequence, classes: top(&seen.probabilities, labels) })));
         }
     }
 
@@ -207,7 +219,7 @@ fn top(probabilities: &[f32], labels: &Labels) -> Vec<(Arc<str>, f32)> {
 fn picture(rgb: Rgb, orientation: Orientation, sequence: u64) -> Picture {
     let Rgb { width, height, data } =
         if orientation == Orientation::default() { rgb } else { preprocess::oriented(&rgb, orientation) };
-    Picture { width, height, data, sequence }
+    Picture { width, height, data, sequence, at: Monotonic::now() }
 }
 
 /// Every n-th pixel of every n-th row, so that the longer side is at most [`PICTURE`].

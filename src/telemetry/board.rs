@@ -120,6 +120,8 @@ pub struct Picture {
     pub data: Vec<u8>,
     /// The frame's number, to tell pictures apart.
     pub sequence: u64,
+    /// When it was taken.
+    pub at: Monotonic,
 }
 
 /// One thing that is classified, as the last frame had it.
@@ -127,8 +129,17 @@ pub struct Picture {
 pub struct ViewBoard {
     /// `camera` or `camera/region`.
     pub name: Arc<str>,
-    /// The most probable classes, best first; nothing before somebody looked.
-    pub top: ArcSwapOption<Vec<(Arc<str>, f32)>>,
+    /// Nothing before somebody looked.
+    pub top: ArcSwapOption<Top>,
+}
+
+/// What the frame of the camera's small picture was taken for, so that viewers see both of one frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Top {
+    /// The frame's number.
+    pub sequence: u64,
+    /// The most probable classes, best first.
+    pub classes: Vec<(Arc<str>, f32)>,
 }
 
 /// One rule.

@@ -156,6 +156,7 @@ fn write(folder: &Path, label: &str, camera: &str, picture: &Picture) -> std::io
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Monotonic;
 
     #[test]
     fn a_label_never_leaves_its_folder() {
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn a_photo_lies_under_its_label() {
         let folder = tempfile::tempdir().unwrap();
-        let picture = Picture { width: 2, height: 1, data: vec![0; 6], sequence: 1 };
+        let picture = Picture { width: 2, height: 1, data: vec![0; 6], sequence: 1, at: Monotonic::default() };
         let path = write(folder.path(), "cat", "feeder", &picture).unwrap();
         assert!(path.starts_with(folder.path().join("cat")));
         assert!(std::fs::read(&path).unwrap().starts_with(&[0xff, 0xd8]));

@@ -20,7 +20,9 @@ use crate::telemetry::thermal;
 /// Between two messages.
 const TICK: Duration = Duration::from_millis(200);
 /// Between two pictures of a camera.
-const PICTURES: Duration = Duration::from_millis(500);
+const PICTURES: Duration = Duration::from_millis(400);
+/// A picture whose frame could not be classified is shown all the same after this long.
+const UNCLASSIFIED: Duration = Duration::from_secs(2);
 /// Between two points of the last hour's curves.
 const SAMPLES: Duration = Duration::from_secs(10);
 const HOUR: usize = 360;
@@ -89,7 +91,7 @@ impl Live {
             if self.board.is_watched() {
                 if now.since(pictured) >= PICTURES {
                     pictured = now;
-                    self.board.cameras.iter().for_each(|camera| camera.picture.want());
+                    self.want_pictures();
                 }
                 self.encode_pictures();
                 let version = self.board.version();
@@ -107,10 +109,30 @@ impl Live {
         }
     }
 
+    /// A next one only where the last has been shown: a picture and its classes are always of one frame.
+    fn want_pictures(&self) {
+        let pictures = self.pictures.lock().unwrap_or_else(PoisonError::into_inner);
+        for (camera, shown) in self.board.cameras.iter().zip(&*pictures) {
+            let latest = camera.picture.latest().map(|picture| picture.sequence);
+            if latest == shown.as_ref().map(|(sequence, _)| *sequence) {
+                camera.picture.want();
+            }
+        }
+    }
+
+    /// Whether every view of the camera has been classified in the frame of `picture`.
+    fn is_classified(&self, camera: &CameraBoard, picture: &Picture) -> bool {
+        let mut views = self.board.views.iter().filter(|view| view.name.split('/').next() == Some(&*camera.name));
+        views.all(|view| view.top.load().as_ref().is_some_and(|top| top.sequence == picture.sequence))
+    }
+
     /// Once for all viewers, here and not in the inference loop.
     fn encode_pictures(&self) {
         for (index, camera) in self.board.cameras.iter().enumerate() {
             let Some(picture) = camera.picture.latest() else { continue };
+            if !self.is_classified(camera, &picture) && Monotonic::now().since(picture.at) < UNCLASSIFIED {
+                continue;
+            }
             let mut pictures = self.pictures.lock().unwrap_or_else(PoisonError::into_inner);
             if pictures[index].as_ref().is_some_and(|(sequence, _)| *sequence == picture.sequence) {
                 continue;
@@ -141,7 +163,7 @@ impl Live {
             "cameras": cameras,
             "views": board.views.iter().map(|view| json!({
                 "name": *view.name,
-                "top": view.top.load().as_ref().map(|top| top.iter().map(|(label, p)| json!([**label, p])).collect::<Vec<_>>()),
+                "top": view.top.load().as_ref().map(|top| top.classes.iter().map(|(label, p)| json!([**label, p])).collect::<Vec<_>>()),
             })).collect::<Vec<_>>(),
             "rules": board.rules.iter().map(rule).collect::<Vec<_>>(),
             "actions": board.actions().iter().map(|action| json!({
@@ -294,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_picture_becomes_a_jpeg() {
-        let picture = Picture { width: 2, height: 2, data: vec![9; 12], sequence: 1 };
+        let picture = Picture { width: 2, height: 2, data: vec![9; 12], sequence: 1, at: Monotonic::default() };
         assert!(jpeg(&picture, 80).unwrap().starts_with(&[0xff, 0xd8]));
         assert!(jpeg(&Picture { data: vec![], ..picture }, 80).is_none());
     }

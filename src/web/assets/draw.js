@@ -32,7 +32,7 @@ function ago(seconds) {
   return `${Math.floor(seconds / 86400)} days`;
 }
 
-const percent = (share) => `${(share * 100).toFixed(share > 0.0995 && share < 0.9995 ? 0 : 1)} %`;
+const percent = (share) => `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)} %`;
 
 /** A rule at one view: its last frames as dots between 0 and 100 %, and its thresholds as lines. */
 function drawDots(svg, dots, [on, off]) {
