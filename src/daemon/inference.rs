@@ -82,7 +82,7 @@ impl Inference {
             events.extend(self.classify_view(index, view, frame)?);
         }
         self.recorder.lock().frames += 1;
-        self.watcher.board().cameras[index].note_classified(frame.captured);
+        self.watcher.classified(index, frame.captured);
         Ok(events)
     }
 

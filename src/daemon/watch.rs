@@ -73,7 +73,8 @@ pub(super) fn camera(board: &Board, index: usize, state: &CameraState) {
         CameraState::Degraded(reason) => ("degraded", Some(reason.clone())),
         CameraState::Ended => ("ended", None),
     };
-    board.cameras[index].state.store(Arc::new(CameraFacts { state, reason }));
+    let Some(camera) = board.cameras.get(index) else { return };
+    camera.state.store(Arc::new(CameraFacts { state, reason }));
     board.touch();
 }
 
@@ -140,6 +141,13 @@ impl Watcher {
         &self.board
     }
 
+    /// A frame of camera `index`, captured at `captured`, has been classified.
+    pub(super) fn classified(&self, index: usize, captured: Monotonic) {
+        if let Some(camera) = self.board.cameras.get(index) {
+            camera.note_classified(captured);
+        }
+    }
+
     /// A view of a frame has been classified, and the rules have decided.
     pub(super) fn view(&mut self, seen: &Observation, labels: &Labels, rules: &RuleSet) {
         let name = match &seen.region {
@@ -172,7 +180,9 @@ impl Watcher {
 
     /// Keeps a copy of `rgb` if somebody wants one: a small one to look at, a whole one for a training photo.
     pub(super) fn picture(&self, camera: usize, rgb: &Rgb, sequence: u64) {
-        let (orientation, camera) = (self.orientations[camera], &self.board.cameras[camera]);
+        let (Some(&orientation), Some(camera)) = (self.orientations.get(camera), self.board.cameras.get(camera)) else {
+            return;
+        };
         if camera.picture.take_want() {
             camera.picture.store(picture(shrunk(rgb), orientation, sequence));
             self.board.touch();
