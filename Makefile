@@ -2,7 +2,7 @@
 # CARGO_TARGET_DIR is honoured throughout.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm cross test-board bench-arm lint
+.PHONY: help demo test test-arm test-web cross test-board bench-arm lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -15,6 +15,10 @@ demo: ## photos in, the shipped VGG16, two rules, a simulated pin and a broker o
 test: ## every test that needs no emulated board (the release profile: demo, tests and benchmarks share one build)
 	@cross/packages.sh test
 	cargo test --release
+
+test-web: ## the page in a real browser (Debian's Chromium), and through an accessibility checker (axe-core, from npm)
+	@cross/packages.sh web
+	tests/page/browser.sh
 
 test-arm: ## the library's tests as aarch64 programs on three emulated cores
 	cross/test-arm.sh

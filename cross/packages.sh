@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every system package that Spotter's targets need, and their installation. The one place where packages are named.
 #
-#   cross/packages.sh PURPOSE...    install what is missing for these purposes (build demo test arm board count)
+#   cross/packages.sh PURPOSE...    install what is missing for these purposes (build demo test arm board count web)
 #   cross/packages.sh --list PURPOSE...   print the names and do nothing
 #
 # For Debian 12 and 13 and Raspberry Pi OS of both (the names are the same on all four). As root, or through sudo.
@@ -15,8 +15,8 @@ packages_of() {
         build) echo gcc libc6-dev libclang-dev linux-libc-dev make ;;
         # A broker of one's own for every run; the clients are the independent witnesses.
         demo) packages_of build; echo mosquitto mosquitto-clients ;;
-        # openssl makes the certificates of the tests over TLS.
-        test) packages_of demo; echo openssl ;;
+        # openssl makes the certificates of the tests over TLS; prometheus brings promtool, which reads the metrics and the alert rules.
+        test) packages_of demo; echo openssl prometheus ;;
         # binutils read the binary that was built; zig and cargo-zigbuild come from PyPI into an environment of their own;
         # the C library is for the emulated programs.
         arm) packages_of build; echo binutils ca-certificates g++ libc6-arm64-cross python3-venv ;;
@@ -24,6 +24,8 @@ packages_of() {
         board) packages_of arm; echo cpio debian-archive-keyring e2fsprogs gzip kmod mmdebstrap qemu-system-arm xz-utils ;;
         # An emulator that takes plugins is built from Debian's source; objdump and llvm-mca look at what ran.
         count) packages_of arm; echo binutils-aarch64-linux-gnu dpkg-dev libglib2.0-dev llvm-19 ninja-build pkg-config ;;
+        # The browser and its driver; npm brings axe-core.
+        web) packages_of test; echo chromium chromium-driver fonts-dejavu-core nodejs npm ;;
         *) return 1 ;;
     esac
 }
@@ -33,7 +35,7 @@ say() { printf 'packages: %s\n' "$*" >&2; }
 names() { # of all purposes, one a line, each once
     local purpose
     for purpose in "$@"; do
-        packages_of "$purpose" || { say "no purpose '$purpose'; there are: build demo test arm board count"; exit 2; }
+        packages_of "$purpose" || { say "no purpose '$purpose'; there are: build demo test arm board count web"; exit 2; }
     done | tr -s ' \n' '\n' | sort -u
 }
 
@@ -56,8 +58,9 @@ as_root() {
 apt() { as_root apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" > /dev/null; }
 
 install() {
-    local fresh_broker=
+    local fresh_broker= fresh_prometheus=
     [[ " $* " != *" mosquitto "* ]] || fresh_broker=1
+    [[ " $* " != *" prometheus "* ]] || fresh_prometheus=1
     say "installing with apt-get: $*"
     # A fresh machine has no package lists; an old list names files that the mirror no longer has.
     apt-get -s install "$@" > /dev/null 2>&1 || apt update || say "apt-get update had errors; trying all the same"
@@ -67,6 +70,10 @@ install() {
     if [ -n "$fresh_broker" ] && [ -d /run/systemd/system ]; then
         say "switching the package's own broker service off (systemctl enable --now mosquitto brings it back)"
         as_root systemctl disable --now mosquitto.service > /dev/null 2>&1 || :
+    fi
+    if [ -n "$fresh_prometheus" ] && [ -d /run/systemd/system ]; then
+        say "switching the package's own Prometheus off (systemctl enable --now prometheus brings it back)"
+        as_root systemctl disable --now prometheus.service > /dev/null 2>&1 || :
     fi
 }
 

@@ -23,6 +23,11 @@ pub enum Command {
         /// What it shall be.
         armed: bool,
     },
+    /// Drive the pin of an action for a second.
+    TestPin {
+        /// The action's name.
+        action: Arc<str>,
+    },
 }
 
 /// The queue is full: the command was not taken, and is counted.

@@ -28,3 +28,4 @@ pub mod replay;
 pub mod rules;
 pub mod teach;
 pub mod telemetry;
+pub mod web;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{ActionError, Message};
 use crate::clock::Monotonic;
+use crate::telemetry::Counter;
 
 /// Where an action's messages wait. None of these blocks for longer than it takes to move a few pointers.
 pub(super) trait Mailbox: Send + Sync {
@@ -66,12 +67,13 @@ pub struct ActionStatus {
 pub(super) struct StatusCell {
     action: Arc<str>,
     status: Mutex<ActionStatus>,
+    connected: Counter,
 }
 
 impl StatusCell {
     pub(super) fn new(action: Arc<str>) -> Self {
         let status = ActionStatus { health: Health::Starting, detail: String::new(), since: Monotonic::now() };
-        Self { action, status: Mutex::new(status) }
+        Self { action, status: Mutex::new(status), connected: Counter::default() }
     }
 
     /// Notes how the action is; logs if `health` has changed, and stays silent if only the words have.
@@ -80,6 +82,9 @@ impl StatusCell {
         let changed = status.health != health;
         if changed {
             status.since = Monotonic::now();
+            if health == Health::Ready {
+                self.connected.increment();
+            }
         }
         status.health = health;
         status.detail.clone_from(&detail);
@@ -178,6 +183,11 @@ impl ActionHandle {
     /// How the action is.
     pub fn status(&self) -> ActionStatus {
         self.status.get()
+    }
+
+    /// Times it has become [`Health::Ready`]: all but the first are reconnects.
+    pub fn connected(&self) -> u64 {
+        self.status.connected.get()
     }
 
     /// Tells the action to drain its queue within `limit`, then to release what it holds; does not wait.

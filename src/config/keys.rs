@@ -30,6 +30,8 @@ pub enum Section {
     Groups,
     /// `[group.NAME]`
     Group,
+    /// `[page]`
+    Page,
     /// `[action]`: any key, the actions' names.
     Actions,
     /// `[action.NAME]` before its type is known.
@@ -50,7 +52,7 @@ pub enum Section {
 
 impl Section {
     /// The sections that have a table of keys in the reference, in its order.
-    pub const REFERENCE: [Section; 13] = [
+    pub const REFERENCE: [Section; 14] = [
         Section::Device,
         Section::Model,
         Section::Camera,
@@ -64,6 +66,7 @@ impl Section {
         Section::Hook,
         Section::Webhook,
         Section::Snapshot,
+        Section::Page,
     ];
 
     /// How the section is begun in the file, for headings.
@@ -78,6 +81,7 @@ impl Section {
             Section::Rule => "[[rule]]",
             Section::ArmedBy => "armed_by = { … } in [[rule]]",
             Section::Groups | Section::Group => "[group.NAME]",
+            Section::Page => "[page]",
             Section::Actions | Section::Action => "[action.NAME]",
             Section::Gpio => "[action.NAME], type = \"gpio\"",
             Section::Mqtt => "[action.NAME], type = \"mqtt\"",
@@ -134,7 +138,9 @@ const fn key(
 }
 
 use Absent::{Default, Means, Required};
-use Section::{ArmedBy, Camera, Device, Gpio, Group, Hook, Log, Model, Mqtt, Region, Root, Rule, Snapshot, Webhook};
+use Section::{
+    ArmedBy, Camera, Device, Gpio, Group, Hook, Log, Model, Mqtt, Page, Region, Root, Rule, Snapshot, Webhook,
+};
 
 const DURATION: &str = "a duration";
 const INTEGER: &str = "a whole number";
@@ -152,6 +158,7 @@ pub const KEYS: &[Key] = &[
     key(Root, "rule", "a list of tables", Means("nothing is noticed"), "what is to be noticed", "[{ name = \"cat\", classes = [\"*cat*\"] }]"),
     key(Root, "group", "a table of tables", Means("no groups"), "classes under one name", "{ pets = { classes = [\"*cat*\"] } }"),
     key(Root, "action", "a table of tables", Means("nothing is done"), "what is done about it", "{ events = { type = \"log\" } }"),
+    key(Root, "page", "a table", Means("nothing listens"), "the page in a browser, and the metrics", "{ listen = \"127.0.0.1:8080\" }"),
 
     key(Device, "name", STRING, Means("the host's name"), "the board's name, in MQTT topics and client ids", "\"garden\""),
 
@@ -255,6 +262,13 @@ pub const KEYS: &[Key] = &[
     key(Snapshot, "count", INTEGER, Default("200"), "pictures kept at most, 1 to 100000; then the oldest is deleted", "50"),
     key(Snapshot, "megabytes", INTEGER, Default("50"), "what they take at most together, in millions of bytes", "20"),
     key(Snapshot, "quality", INTEGER, Default("85"), "JPEG quality, 1 to 100", "70"),
+
+    key(Page, "listen", STRING, Default("\"127.0.0.1:8080\""), "address and port; any but a loopback address needs a token", "\"0.0.0.0:8080\""),
+    key(Page, "token", STRING, Means("nothing can be done on the page"), "at least 16 characters, needed for every action, and for reading from other machines", "\"${PAGE_TOKEN}\""),
+    key(Page, "token_file", STRING, Means("see `token`"), "a file whose first line is the token", "\"${CREDENTIALS_DIRECTORY}/page\""),
+    key(Page, "private", BOOLEAN, Default("false"), "reading needs the token on loopback too: behind a reverse proxy everybody comes from there", "true"),
+    key(Page, "hosts", STRINGS, Default("[]"), "names by which the page may be called, beside its addresses and the host's own name", "[\"garden.example.org\"]"),
+    key(Page, "photos", STRING, Means("no photos are taken"), "the folder for training photos, `LABEL/CAMERA-TIME.jpg`", "\"/var/lib/spotter/photos\""),
 ];
 
 /// The key of this name in `section`.

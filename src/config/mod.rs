@@ -10,6 +10,7 @@ mod camera;
 mod classes;
 pub mod defaults;
 mod keys;
+mod page;
 pub mod plan;
 mod problem;
 mod reactions;
@@ -157,6 +158,7 @@ fn read_plan(root: &Table<'_>) -> Plan {
         rules: read_rules(root, &known),
         groups: groups.as_ref().map(read_groups).unwrap_or_default(),
         actions: actions.as_ref().map(read_actions).unwrap_or_default(),
+        page: root.table("page", Section::Page).map(|page| page::read(&page)),
         cameras,
     }
 }

@@ -27,6 +27,23 @@ pub struct Plan {
     pub groups: Vec<GroupPlan>,
     /// What is done about it; names are unique, and every rule's actions exist.
     pub actions: Vec<ActionPlan>,
+    /// The page and the metrics; `None`: nothing listens.
+    pub page: Option<PagePlan>,
+}
+
+/// `[page]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct PagePlan {
+    /// Where it listens. Not on loopback: there is a token.
+    pub listen: std::net::SocketAddr,
+    /// Needed for every action, and for reading where the page is not open.
+    pub token: Option<Secret>,
+    /// Reading needs the token even on loopback.
+    pub private: bool,
+    /// Names, in lower case, by which it may be called beside its addresses and this host's own name.
+    pub hosts: Vec<String>,
+    /// The folder for training photos; `None`: none are taken.
+    pub photos: Option<PathBuf>,
 }
 
 /// `[model]`

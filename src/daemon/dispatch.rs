@@ -7,6 +7,7 @@ use super::recorder::{Recorder, push_bounded};
 use crate::actions::{ActionHandle, CameraStatus, Message, Picture};
 use crate::config::plan::RulePlan;
 use crate::rules::{Change, Event};
+use crate::telemetry::board::Board;
 
 /// The indices of the actions that a rule feeds.
 struct Feeds {
@@ -21,23 +22,30 @@ pub(super) struct Dispatcher {
     /// Rules that have escalated and are still on: their `Off` goes to the escalation's actions too.
     escalated: Mutex<HashSet<Arc<str>>>,
     recorder: Arc<Recorder>,
+    board: Arc<Board>,
 }
 
 impl Dispatcher {
     /// Connects `rules` to the `actions` that they name.
-    pub(super) fn new(actions: Vec<ActionHandle>, rules: &[RulePlan], recorder: Arc<Recorder>) -> Self {
+    pub(super) fn new(
+        actions: Vec<ActionHandle>,
+        rules: &[RulePlan],
+        recorder: Arc<Recorder>,
+        board: Arc<Board>,
+    ) -> Self {
         let position = |name: &String| actions.iter().position(|a| **a.name() == **name);
         let feeds = |rule: &RulePlan| Feeds {
             at_once: rule.actions.iter().filter_map(position).collect(),
             escalation: rule.escalation.iter().flat_map(|e| &e.actions).filter_map(position).collect(),
         };
         let by_rule = rules.iter().map(|rule| (rule.name.clone(), feeds(rule))).collect();
-        Self { actions, by_rule, escalated: Mutex::default(), recorder }
+        Self { actions, by_rule, escalated: Mutex::default(), recorder, board }
     }
 
     /// Hands events on, to the pins first; never waits. `picture` gives the frame that decided them: it is asked once at most, only if an
     /// action wants it, and after every other action has its events.
     pub(super) fn events(&self, events: Vec<Event>, picture: impl FnOnce() -> Option<Picture>) {
+        super::watch::events(&self.board, &events);
         let events: Vec<_> = events.into_iter().map(Arc::new).map(|event| (self.receivers(&event), event)).collect();
         let mut pictured = Vec::new();
         for urgent in [true, false] {
@@ -90,6 +98,7 @@ impl Dispatcher {
 
     /// Tells every action that a rule was armed or disarmed.
     pub(super) fn armed(&self, rule: &Arc<str>, armed: bool) {
+        self.board.set_armed(rule, armed);
         self.actions.iter().for_each(|action| _ = action.send(Message::Armed { rule: rule.clone(), armed }));
     }
 

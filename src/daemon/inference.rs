@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::recorder::{Recorder, Sighting, push_bounded};
+use super::watch::Watcher;
 use crate::actions::Picture;
 use crate::capture::{Frame, Rgb, decode};
 use crate::clock::Monotonic;
@@ -32,6 +33,7 @@ pub(super) struct Inference {
     rules: RuleSet,
     cameras: Vec<View>,
     recorder: Arc<Recorder>,
+    watcher: Watcher,
     keep_pictures: bool,
     rgb: Rgb,
     input: InputTensor,
@@ -45,6 +47,7 @@ impl Inference {
         cameras: &[CameraPlan],
         counters: &[Arc<CameraCounters>],
         recorder: Arc<Recorder>,
+        watcher: Watcher,
         keep_pictures: bool,
     ) -> Self {
         let cameras = std::iter::zip(cameras, counters)
@@ -58,7 +61,7 @@ impl Inference {
             })
             .collect();
         let input = InputTensor::U8(Vec::new());
-        Self { model, rules, cameras, recorder, keep_pictures, rgb: Rgb::default(), input }
+        Self { model, rules, cameras, recorder, watcher, keep_pictures, rgb: Rgb::default(), input }
     }
 
     /// Classifies every view of a frame of camera `index` and gives the events that follow.
@@ -69,22 +72,27 @@ impl Inference {
     /// The network failed: the model is broken, and the daemon with it.
     pub(super) fn classify(&mut self, index: usize, frame: &Frame) -> Result<Vec<Event>, ModelError> {
         let Some(camera) = self.cameras.get_mut(index) else { return Ok(Vec::new()) };
+        let started = Monotonic::now();
         if let Err(error) = decode::decode(frame, &mut self.rgb) {
             camera.counters.dropped_corrupt.increment();
             log::debug!("camera {}: frame {}: {error}", camera.name, frame.sequence);
             return Ok(Vec::new());
         }
+        self.watcher.board().stages.decode.add(Monotonic::now().since(started));
+        self.watcher.picture(index, &self.rgb, frame.sequence);
         let mut events = Vec::new();
         for view in 0..camera.regions.len().max(1) {
             events.extend(self.classify_view(index, view, frame)?);
         }
         self.recorder.lock().frames += 1;
+        self.watcher.classified(index, frame.captured);
         Ok(events)
     }
 
     fn classify_view(&mut self, index: usize, view: usize, frame: &Frame) -> Result<Vec<Event>, ModelError> {
         let camera = &mut self.cameras[index];
         let region = camera.regions.get(view);
+        let began = Monotonic::now();
         if let Err(error) = camera.preprocessor.fill(&self.rgb, region.map(|r| &r.area), &mut self.input) {
             if !std::mem::replace(&mut camera.complained, true) {
                 log::error!("camera {}: {error}", camera.name);
@@ -102,7 +110,13 @@ impl Inference {
             origin: frame.origin.clone(),
             probabilities: self.model.probabilities(&scores).into(),
         };
-        let events = self.rules.observe(&observation, Monotonic::now());
+        let decided = Monotonic::now();
+        let events = self.rules.observe(&observation, decided);
+        let stages = &self.watcher.board().stages;
+        stages.preprocess.add(started.since(began));
+        stages.inference.add(inference);
+        stages.capture_to_decision.add(decided.since(frame.captured));
+        self.watcher.view(&observation, self.model.labels(), &self.rules);
         self.record(index, view, &observation, &events, inference);
         Ok(events)
     }

@@ -7,11 +7,13 @@ mod arming;
 mod dispatch;
 mod inference;
 mod notify;
+mod pin_test;
 pub mod recorder;
 mod self_test;
 mod signals;
 pub mod summary;
 mod wall;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,16 +25,19 @@ use crate::capture::slot::FrameSlots;
 use crate::capture::supervise::{CameraState, run_camera};
 use crate::clock::Monotonic;
 use crate::config::Plan;
-use crate::config::plan::SourcePlan;
+use crate::config::plan::{ActionPlan, SourcePlan};
 use crate::control::{Command, Control};
 use crate::model::{Labels, LoadOptions, Model, ModelError, ModelFiles};
 use crate::rules::{self, RuleProblem, RuleSet};
 use crate::telemetry::CameraCounters;
+use crate::telemetry::board::Board;
+use crate::web;
 
 use arming::ArmingStore;
 use dispatch::Dispatcher;
 use inference::Inference;
 use notify::Notifier;
+use pin_test::PinTests;
 use recorder::Recorder;
 use signals::SignalThread;
 use wall::WallClock;
@@ -118,8 +123,11 @@ pub fn run(plan: &Plan, options: Options) -> Result<Summary, DaemonError> {
         SignalThread::start(stop.clone(), move || slots.close()).map_err(|e| start_error("signal handlers", e))?
     };
     let recorder = Arc::new(Recorder::new());
-    let actions = actions::start(&plan.actions, action_context(plan, recorder.clone(), control.clone()))?;
-    let dispatcher = Arc::new(Dispatcher::new(actions, &plan.rules, recorder.clone()));
+    let board = watch::board(plan, &counters);
+    let witness = Arc::new(watch::Witness { recorder: recorder.clone(), board: board.clone() });
+    let actions = actions::start(&plan.actions, action_context(plan, witness, control.clone()))?;
+    let dispatcher = Arc::new(Dispatcher::new(actions, &plan.rules, recorder.clone(), board.clone()));
+    let _page = start_page(plan, &board, &control, &dispatcher)?;
     let watch = Watch {
         plan,
         options,
@@ -128,6 +136,7 @@ pub fn run(plan: &Plan, options: Options) -> Result<Summary, DaemonError> {
         stop: &stop,
         dispatcher: &dispatcher,
         control: &control,
+        board: &board,
     };
     let outcome = watch.run(&recorder);
     let elapsed = Monotonic::now().since(recorder.started());
@@ -149,6 +158,7 @@ struct Watch<'a> {
     stop: &'a Arc<AtomicBool>,
     dispatcher: &'a Arc<Dispatcher>,
     control: &'a Control,
+    board: &'a Arc<Board>,
 }
 
 impl Watch<'_> {
@@ -163,14 +173,18 @@ impl Watch<'_> {
         let description = model.load_report().to_string();
         log::info!("model {}: {description}", plan.model.path.display());
         let keep = self.options.keep_pictures;
-        let inference = Inference::new(model, rules, &plan.cameras, self.counters, recorder.clone(), keep);
+        self.board.model.store(Some(watch::model_facts(plan, &model)));
+        let watcher = watch::Watcher::new(self.board.clone(), plan);
+        let inference = Inference::new(model, rules, &plan.cameras, self.counters, recorder.clone(), watcher, keep);
         let mut cameras = Cameras::new(plan.cameras.len());
         let started = cameras.start(self);
         let outcome = started.and_then(|()| {
             let (slots, stop, dispatcher, control) = (self.slots, self.stop, self.dispatcher, self.control);
             let (wall, schedules) = (WallClock::new(Monotonic::now()), plan.rules.iter().any(|r| r.schedule.is_some()));
             let cameras = &cameras;
-            let watching = Loop { inference, slots, stop, dispatcher, control, cameras, arming, wall, schedules };
+            let (plan, tests) = (&self.plan.actions[..], PinTests::default());
+            let watching =
+                Loop { inference, slots, stop, dispatcher, control, cameras, arming, wall, schedules, plan, tests };
             Ok(watching.run(self.options.once, recorder)?)
         });
         self.stop.store(true, Ordering::SeqCst);
@@ -193,7 +207,7 @@ impl Watch<'_> {
     }
 }
 
-fn action_context(plan: &Plan, observer: Arc<Recorder>, control: Arc<Control>) -> ActionContext {
+fn action_context(plan: &Plan, observer: Arc<watch::Witness>, control: Arc<Control>) -> ActionContext {
     ActionContext {
         device: plan.device.as_str().into(),
         rules: plan.rules.iter().map(RuleInfo::from).collect(),
@@ -201,6 +215,27 @@ fn action_context(plan: &Plan, observer: Arc<Recorder>, control: Arc<Control>) -
         observer,
         control,
     }
+}
+
+/// The page, if one is configured; it shows the actions until it is dropped.
+fn start_page(
+    plan: &Plan,
+    board: &Arc<Board>,
+    control: &Arc<Control>,
+    dispatcher: &Arc<Dispatcher>,
+) -> Result<Option<web::Page>, DaemonError> {
+    if plan.page.is_none() {
+        return Ok(None);
+    }
+    // Weak: the board is known to the dispatcher too.
+    let (dispatcher, plans) = (Arc::downgrade(dispatcher), plan.actions.clone());
+    board.connect_actions(move || {
+        let dispatcher = dispatcher.upgrade();
+        // Both are in the plan's order.
+        dispatcher.iter().flat_map(|it| std::iter::zip(it.actions(), &plans)).map(watch::action_facts).collect()
+    });
+    let page = web::start(plan, board.clone(), control.clone()).map_err(|e| start_error("page", e))?;
+    Ok(page)
 }
 
 fn start_error(what: &str, source: std::io::Error) -> DaemonError {
@@ -248,6 +283,7 @@ impl Cameras {
         for (index, plan) in watch.plan.cameras.iter().enumerate() {
             let (plan, counters, healthy) = (plan.clone(), watch.counters[index].clone(), self.healthy.clone());
             let (slots, stop, dispatcher) = (watch.slots.clone(), watch.stop.clone(), watch.dispatcher.clone());
+            let board = watch.board.clone();
             let files = matches!(plan.source, SourcePlan::Files { .. });
             let what = format!("thread of camera {}", plan.name);
             let thread = std::thread::Builder::new()
@@ -255,6 +291,7 @@ impl Cameras {
                 .spawn(move || {
                     let on_state = |state: &CameraState| {
                         healthy[index].store(matches!(state, CameraState::Streaming), Ordering::Relaxed);
+                        watch::camera(&board, index, state);
                         if let Some(status) = status_of(&plan.name, state) {
                             dispatcher.camera(&status);
                         }
@@ -302,6 +339,8 @@ struct Loop<'a> {
     wall: WallClock,
     /// Some rule has a schedule.
     schedules: bool,
+    plan: &'a [ActionPlan],
+    tests: PinTests,
 }
 
 impl Loop<'_> {
@@ -326,6 +365,7 @@ impl Loop<'_> {
             }
             let now = Monotonic::now();
             self.dispatcher.events(self.inference.tick(now), || None);
+            self.tests.end(self.plan, self.dispatcher.actions(), now);
             notifier.feed_watchdog(now);
             if nothing_left {
                 break;
@@ -344,6 +384,9 @@ impl Loop<'_> {
         match command {
             Command::Reload => log::warn!("the configuration cannot be read again while running; restart the daemon"),
             Command::Arm { rule, armed } => self.arm(rule, *armed),
+            Command::TestPin { action } => {
+                self.tests.begin(action, self.plan, self.dispatcher.actions(), Monotonic::now());
+            }
         }
     }
 
@@ -362,7 +405,11 @@ impl Loop<'_> {
     /// How long to wait for a frame: until a rule wants to be looked at, and not so long that an end goes unnoticed.
     fn wait(&self, once: bool) -> Duration {
         let limit = if once { HOUSEKEEPING } else { EMPTY_WAIT };
-        let rules = self.inference.next_deadline().map(|deadline| deadline.since(Monotonic::now()));
+        let rules = [self.inference.next_deadline(), self.tests.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|deadline| deadline.since(Monotonic::now()));
         rules.map_or(limit, |wait| wait.clamp(Duration::from_millis(1), limit))
     }
 

@@ -62,6 +62,7 @@ fn plan(cameras: Vec<CameraPlan>, rules: Vec<RulePlan>) -> Plan {
         rules,
         groups: Vec::new(),
         actions: Vec::new(),
+        page: None,
     }
 }
 

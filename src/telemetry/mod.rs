@@ -1,8 +1,11 @@
 //! Counters that every part of the daemon adds to and the outside reads.
 
+pub mod board;
+pub mod histogram;
 pub mod logging;
 pub mod recent;
 pub mod sheet;
+pub mod thermal;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

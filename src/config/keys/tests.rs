@@ -6,7 +6,7 @@ use super::*;
 use crate::config::parse;
 
 fn variables(name: &str) -> Option<String> {
-    matches!(name, "MQTT_PASSWORD" | "WEBHOOK_TOKEN").then(|| "s3cret".to_owned())
+    matches!(name, "MQTT_PASSWORD" | "PAGE_TOKEN" | "WEBHOOK_TOKEN").then(|| "s3cret-s3cret-s3cret".to_owned())
 }
 
 /// A valid file in which `key` can be written, and the file with `value` for it.
@@ -61,6 +61,8 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
         Section::Hook => ("", "[action.a]\ntype = \"hook\"\ncommand = [\"true\"]\n", ""),
         Section::Webhook => ("", "[action.a]\ntype = \"webhook\"\nurl = \"https://h\"\n", ""),
         Section::Snapshot => ("", "[action.a]\ntype = \"snapshot\"\nfolder = \"f\"\n", ""),
+        Section::Page if key.name.starts_with("token") => ("", "[page]\n", ""),
+        Section::Page => ("", "[page]\ntoken = \"0123456789abcdef\"\n", ""),
         Section::Log | Section::Action => ("", "[action.a]\ntype = \"log\"\n", ""),
         other => panic!("{other:?} has no keys"),
     };
@@ -85,8 +87,8 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
 #[test]
 fn every_key_of_the_table_is_read_and_its_example_is_valid() {
     let credentials = tempfile::tempdir().expect("a folder");
-    for name in ["mqtt", "webhook"] {
-        std::fs::write(credentials.path().join(name), "s3cret\n").expect("written");
+    for name in ["mqtt", "page", "webhook"] {
+        std::fs::write(credentials.path().join(name), "s3cret-s3cret-s3cret\n").expect("written");
     }
     let variables = |name: &str| match name {
         "CREDENTIALS_DIRECTORY" => Some(credentials.path().display().to_string()),

@@ -1,0 +1,264 @@
+//! What the daemon's threads write on the [`Board`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::recorder::Recorder;
+use crate::actions::{ActionHandle, Edge, Observer};
+use crate::capture::Rgb;
+use crate::capture::supervise::CameraState;
+use crate::clock::Monotonic;
+use crate::config::Plan;
+use crate::config::plan::{ActionKind, ActionPlan, Level, Orientation};
+use crate::model::{Labels, Model};
+use crate::preprocess;
+use crate::rules::{self, Change, Event, Observation, RuleSet, RuleStatus};
+use crate::telemetry::CameraCounters;
+use crate::telemetry::board::{
+    ActionFacts, Board, CameraBoard, CameraFacts, EdgeLine, EventLine, ModelFacts, Picture, RuleBoard, RuleView, Top,
+};
+
+/// Frames of each rule that a viewer is shown.
+const DOTS: usize = 60;
+/// Classes of each view that a viewer is shown.
+const TOP: usize = 5;
+/// A picture's longer side at most, in pixels: enough for a phone, and copied in a fraction of a millisecond.
+const PICTURE: u32 = 640;
+
+/// A board for `plan`, whose cameras count in `counters`.
+pub(super) fn board(plan: &Plan, counters: &[Arc<CameraCounters>]) -> Arc<Board> {
+    let cameras = std::iter::zip(&plan.cameras, counters);
+    let cameras = cameras.map(|(camera, counters)| CameraBoard::new(camera.name.clone(), counters.clone())).collect();
+    let views = rules::views_of(plan).iter().map(|view| view.to_string().into()).collect();
+    let rules = plan.rules.iter().map(|rule| RuleBoard::new(rule.name.clone(), rule.on, rule.off)).collect();
+    Arc::new(Board::new(plan.device.as_str().into(), cameras, views, rules))
+}
+
+/// The model that is in use from now on.
+pub(super) fn model_facts(plan: &Plan, model: &Model) -> Arc<ModelFacts> {
+    let report = model.load_report();
+    Arc::new(ModelFacts {
+        file: plan.model.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        kernel: report.kernel.clone(),
+        threads: report.threads,
+        classes: model.labels().iter().count(),
+        description: report.to_string(),
+    })
+}
+
+/// An action as the board shows it.
+pub(super) fn action_facts((action, plan): (&ActionHandle, &ActionPlan)) -> ActionFacts {
+    let status = action.status();
+    ActionFacts {
+        name: action.name().clone(),
+        kind: match plan.kind {
+            ActionKind::Gpio(_) => "gpio",
+            ActionKind::Mqtt(_) => "mqtt",
+            ActionKind::Log(_) => "log",
+            ActionKind::Hook(_) => "hook",
+            ActionKind::Webhook(_) => "webhook",
+            ActionKind::Snapshot(_) => "snapshot",
+        },
+        health: status.health.to_string(),
+        detail: status.detail,
+        depth: action.depth(),
+        dropped: action.dropped(),
+        connected: action.connected(),
+    }
+}
+
+/// Notes a camera's state.
+pub(super) fn camera(board: &Board, index: usize, state: &CameraState) {
+    let (state, reason) = match state {
+        CameraState::Opening => ("opening", None),
+        CameraState::Streaming => ("streaming", None),
+        CameraState::Degraded(reason) => ("degraded", Some(reason.clone())),
+        CameraState::Ended => ("ended", None),
+    };
+    let Some(camera) = board.cameras.get(index) else { return };
+    camera.state.store(Arc::new(CameraFacts { state, reason }));
+    board.touch();
+}
+
+/// Notes events, of frames and of time alike.
+pub(super) fn events(board: &Board, events: &[Event]) {
+    for event in events {
+        let on = event.change.is_on();
+        if let Some(rule) = board.rules.iter().find(|rule| rule.name == event.rule) {
+            rule.on.store(on, Ordering::Relaxed);
+            match event.change {
+                Change::On => rule.turned_on.increment(),
+                Change::Off(_) => rule.turned_off.increment(),
+                Change::Escalated => {}
+            }
+        }
+        let view = match &event.region {
+            Some(region) => format!("{}/{region}", event.camera),
+            None => event.camera.to_string(),
+        };
+        let (rule, label, probability) = (event.rule.clone(), event.label.clone(), event.probability);
+        board.events.push(EventLine { at: event.decided, rule, on, view, label, probability });
+        board.touch();
+    }
+}
+
+/// Told of edges and deliveries by the actions' threads.
+pub(super) struct Witness {
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) board: Arc<Board>,
+}
+
+impl Observer for Witness {
+    fn edge(&self, edge: &Edge) {
+        self.recorder.edge(edge);
+        let tested = edge.cause.as_ref().is_some_and(|event| &*event.rule == super::pin_test::RULE);
+        if let Some(latency) = edge.latency().filter(|_| !tested) {
+            self.board.stages.capture_to_pin.add(latency);
+        }
+        self.board.edges.push(EdgeLine { at: edge.at, action: edge.action.clone(), high: edge.level == Level::High });
+        self.board.touch();
+    }
+
+    fn delivered(&self, action: &str, event: &Event) {
+        self.recorder.delivered(action, event);
+    }
+}
+
+/// The inference loop's own memory of what a viewer may ask for.
+pub(super) struct Watcher {
+    board: Arc<Board>,
+    orientations: Vec<Orientation>,
+    /// By rule: its views by name, and the last probabilities of each.
+    dots: Vec<Vec<(String, VecDeque<f32>)>>,
+}
+
+impl Watcher {
+    pub(super) fn new(board: Arc<Board>, plan: &Plan) -> Self {
+        let dots = board.rules.iter().map(|_| Vec::new()).collect();
+        Self { board, dots, orientations: plan.cameras.iter().map(|camera| camera.orientation).collect() }
+    }
+
+    /// The board that is written on.
+    pub(super) fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// A frame of camera `index`, captured at `captured`, has been classified.
+    pub(super) fn classified(&self, index: usize, captured: Monotonic) {
+        if let Some(camera) = self.board.cameras.get(index) {
+            camera.note_classified(captured);
+        }
+    }
+
+    /// A view of a frame has been classified, and the rules have decided.
+    pub(super) fn view(&mut self, seen: &Observation, labels: &Labels, rules: &RuleSet) {
+        let name = match &seen.region {
+            Some(region) => format!("{}/{region}", seen.camera),
+            None => seen.camera.to_string(),
+        };
+        let watched = self.board.is_watched();
+        for ((status, rule), dots) in rules.states().zip(&self.board.rules).zip(&mut self.dots) {
+            remember(dots, &status, &name);
+            if watched {
+                rule.live.store(Some(Arc::new(live(&status, dots))));
+            }
+        }
+        if watched {
+            self.pictured(&name, seen, labels);
+            self.board.touch();
+        }
+    }
+
+    /// The classes of a frame that a viewer gets a picture of.
+    fn pictured(&self, name: &str, seen: &Observation, labels: &Labels) {
+        let camera = self.board.cameras.iter().find(|camera| camera.name == seen.camera);
+        let picture = camera.and_then(|camera| camera.picture.latest());
+        if picture.is_some_and(|picture| picture.sequence == seen.sequence)
+            && let Some(view) = self.board.views.iter().find(|view| *view.name == *name)
+        {
+            view.top.store(Some(Arc::new(Top { sequence: seen.sequence, classes: top(&seen.probabilities, labels) })));
+        }
+    }
+
+    /// Keeps a copy of `rgb` if somebody wants one: a small one to look at, a whole one for a training photo.
+    pub(super) fn picture(&self, camera: usize, rgb: &Rgb, sequence: u64) {
+        let (Some(&orientation), Some(camera)) = (self.orientations.get(camera), self.board.cameras.get(camera)) else {
+            return;
+        };
+        if camera.picture.take_want() {
+            camera.picture.store(picture(shrunk(rgb), orientation, sequence));
+            self.board.touch();
+        }
+        if camera.photo.take_want() {
+            camera.photo.store(picture(rgb.clone(), orientation, sequence));
+        }
+    }
+}
+
+fn remember(dots: &mut Vec<(String, VecDeque<f32>)>, status: &RuleStatus, seen: &str) {
+    let Some(view) = status.views.iter().find(|view| view.view.to_string() == seen) else { return };
+    let Some((_, _, probability)) = &view.last else { return };
+    let at = dots.iter().position(|(name, _)| name == seen).unwrap_or_else(|| {
+        dots.push((seen.to_owned(), VecDeque::with_capacity(DOTS)));
+        dots.len() - 1
+    });
+    let dots = &mut dots[at].1;
+    if dots.len() == DOTS {
+        dots.pop_front();
+    }
+    dots.push_back(*probability);
+}
+
+fn live(status: &RuleStatus, dots: &[(String, VecDeque<f32>)]) -> Vec<RuleView> {
+    let views = status.views.iter().filter_map(|view| {
+        let name = view.view.to_string();
+        let (_, label, _) = view.last.as_ref()?;
+        let dots = dots.iter().find(|(dots, _)| *dots == name).map(|(_, dots)| dots.iter().copied().collect());
+        let hits = (view.hits, status.hits_needed, status.window);
+        Some(RuleView { view: name, label: label.clone(), hits, dots: dots.unwrap_or_default() })
+    });
+    views.collect()
+}
+
+/// The most probable classes, best first.
+fn top(probabilities: &[f32], labels: &Labels) -> Vec<(Arc<str>, f32)> {
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+    order.truncate(TOP);
+    order.into_iter().map(|class| (labels.get(class).unwrap_or_default().into(), probabilities[class])).collect()
+}
+
+fn picture(rgb: Rgb, orientation: Orientation, sequence: u64) -> Picture {
+    let Rgb { width, height, data } =
+        if orientation == Orientation::default() { rgb } else { preprocess::oriented(&rgb, orientation) };
+    Picture { width, height, data, sequence, at: Monotonic::now() }
+}
+
+/// Every n-th pixel of every n-th row, so that the longer side is at most [`PICTURE`].
+fn shrunk(rgb: &Rgb) -> Rgb {
+    let step = rgb.width.max(rgb.height).div_ceil(PICTURE).max(1) as usize;
+    let (width, height) = (rgb.width as usize / step, rgb.height as usize / step);
+    let mut data = Vec::with_capacity(width * height * 3);
+    for row in rgb.data.chunks_exact(rgb.width as usize * 3).step_by(step).take(height) {
+        row.chunks_exact(3).step_by(step).take(width).for_each(|pixel| data.extend_from_slice(pixel));
+    }
+    Rgb { width: width as u32, height: height as u32, data }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_shrunk_by_whole_steps_and_keeps_its_length() {
+        for (width, height, expected) in
+            [(1280, 720, (640, 360)), (640, 480, (640, 480)), (641, 7, (320, 3)), (1, 1, (1, 1))]
+        {
+            let rgb = Rgb { width, height, data: vec![7; width as usize * height as usize * 3] };
+            let picture = shrunk(&rgb);
+            assert_eq!((picture.width, picture.height), expected);
+            assert_eq!(picture.data.len(), expected.0 as usize * expected.1 as usize * 3);
+        }
+    }
+}

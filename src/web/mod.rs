@@ -1,0 +1,94 @@
+//! The page in a browser, the metrics and the health checks: one thread with a runtime of its own.
+//!
+//! It reads the [`Board`] and asks through [`Control`]; nothing here is waited for by a camera, the inference loop or an action. It listens
+//! only where `[page]` is configured: a daemon that drives pins opens no port that nobody asked for.
+//!
+//! | path | what | needs |
+//! |---|---|---|
+//! | `/` | the page | reading |
+//! | `/api/live` | its state as it changes: server-sent events | reading |
+//! | `/api/state` | the same once, for scripts | reading |
+//! | `/api/configuration` | the configuration in force, without secrets | reading |
+//! | `/camera/NAME` | the latest picture while somebody looks | reading |
+//! | `/metrics` | Prometheus's text format | reading |
+//! | `/healthz` | 200: the process runs | nothing |
+//! | `/readyz` | 200: a frame was classified lately; 503 otherwise | nothing |
+//! | `POST /login`, `/logout` | the token for a session | the token |
+//! | `POST /api/arm`, `/api/test`, `/api/reload`, `/api/photo` | what can be done here | acting |
+
+mod access;
+mod acting;
+mod configuration;
+mod live;
+pub mod metrics;
+mod routes;
+mod server;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use access::Access;
+use live::Live;
+
+use crate::config::Plan;
+use crate::control::Control;
+use crate::telemetry::board::Board;
+
+/// What every request sees.
+struct Shared {
+    board: Arc<Board>,
+    control: Arc<Control>,
+    access: Access,
+    live: Live,
+    /// As JSON text.
+    configuration: String,
+    photos: Option<PathBuf>,
+}
+
+/// The page's thread; it ends when this is dropped.
+pub struct Page {
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Starts the page, if the plan has one.
+///
+/// # Errors
+/// The system gives no thread or no event queue. An address that is taken is no error: it is tried again.
+pub fn start(plan: &Plan, board: Arc<Board>, control: Arc<Control>) -> std::io::Result<Option<Page>> {
+    let Some(page) = &plan.page else { return Ok(None) };
+    let shared = Arc::new(Shared {
+        live: Live::new(board.clone()),
+        board,
+        control,
+        access: Access::new(page),
+        configuration: configuration::describe(plan).to_string(),
+        photos: page.photos.clone(),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let address = page.listen;
+    let thread = std::thread::Builder::new().name("page".into()).spawn(move || {
+        // Behind everything that watches: a thread's own niceness (setpriority(2), NOTES).
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
+        runtime.block_on(async {
+            tokio::select! {
+                () = server::serve(address, routes::routes(shared.clone())) => {}
+                () = shared.live.run() => {}
+                _ = stopped => {}
+            }
+        });
+        runtime.shutdown_background();
+    })?;
+    Ok(Some(Page { stop: Some(stop), thread: Some(thread) }))
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic in it has ended the process already.
+            let _ = thread.join();
+        }
+    }
+}
