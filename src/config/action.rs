@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::defaults::{DEFAULT_DISCOVERY, DEFAULT_OUTBOX, DEFAULT_PULSE, DEFAULT_TOPIC};
+use toml::de::DeValue;
+
+use super::defaults::{DEFAULT_DISCOVERY, DEFAULT_OUTBOX, DEFAULT_PATTERN_REPEAT, DEFAULT_PULSE, DEFAULT_TOPIC};
 use super::keys::Section;
 use super::plan::{
-    ActionKind, ActionPlan, GpioBackend, GpioLine, GpioMode, GpioPlan, Level, LogPlan, MqttPlan, Secret,
+    ActionKind, ActionPlan, GpioBackend, GpioLine, GpioMode, GpioPlan, Level, LogPlan, MqttPlan, Pattern, Secret,
 };
 use super::reader::Table;
 use super::values::{self, BrokerUrl};
@@ -79,17 +81,38 @@ fn line(table: &Table<'_>, backend: GpioBackend) -> GpioLine {
 }
 
 fn mode(table: &Table<'_>) -> GpioMode {
-    let pulse = table.duration("pulse", PULSE);
-    let modes = [
-        ("follow", GpioMode::Follow),
-        ("pulse", GpioMode::Pulse(pulse.unwrap_or(DEFAULT_PULSE))),
-        ("toggle", GpioMode::Toggle),
-    ];
-    let mode = table.choice("mode", &modes).unwrap_or(GpioMode::Follow);
-    if table.has("pulse") && !matches!(mode, GpioMode::Pulse(_)) {
-        table.problem("pulse", "has an effect with `mode = \"pulse\"` only; set that mode, or remove it");
+    let modes = [("follow", "follow"), ("pulse", "pulse"), ("toggle", "toggle"), ("pattern", "pattern")];
+    let word = table.choice("mode", &modes).unwrap_or("follow");
+    for (key, mode) in [("pulse", "pulse"), ("pattern", "pattern"), ("repeat", "pattern")] {
+        if table.has(key) && word != mode {
+            table.problem(key, format!("has an effect with `mode = {mode:?}` only; set that mode, or remove it"));
+        }
     }
-    mode
+    let pulse = table.duration("pulse", PULSE).unwrap_or(DEFAULT_PULSE);
+    let pattern = pattern(table, word == "pattern");
+    match word {
+        "pulse" => GpioMode::Pulse(pulse),
+        "pattern" => GpioMode::Pattern(pattern),
+        "toggle" => GpioMode::Toggle,
+        _ => GpioMode::Follow,
+    }
+}
+
+fn pattern(table: &Table<'_>, needed: bool) -> Pattern {
+    if needed {
+        table.require("pattern");
+    }
+    let step = |table: &Table<'_>, value: &DeValue<'_>| match value.as_str() {
+        Some(text) => values::duration_within(&table.expand(text)?, &PULSE),
+        None => Err(format!("is {}, and must be a duration such as \"200ms\"", values::with_article(value))),
+    };
+    let steps: Option<Vec<Duration>> =
+        table.list("pattern", step).map(|steps| steps.into_iter().map(|(_, step)| step).collect());
+    if steps.as_ref().is_some_and(Vec::is_empty) {
+        table.problem("pattern", "is empty; write how long the line is active, inactive, active…");
+    }
+    let repeat = table.integer("repeat", 1..=1000).and_then(|times| u32::try_from(times).ok());
+    Pattern { steps: steps.unwrap_or_default(), repeat: repeat.unwrap_or(DEFAULT_PATTERN_REPEAT) }
 }
 
 fn mqtt(table: &Table<'_>) -> MqttPlan {

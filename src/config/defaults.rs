@@ -19,6 +19,8 @@ pub const DEFAULT_OFF_SHARE: f32 = 2.0 / 3.0;
 pub const DEFAULT_HITS: u32 = 1;
 /// Long enough for a relay, a siren or a PLC's input filter.
 pub const DEFAULT_PULSE: Duration = Duration::from_millis(500);
+/// A pattern is played once, like a pulse.
+pub const DEFAULT_PATTERN_REPEAT: u32 = 1;
 /// The first part of every topic.
 pub const DEFAULT_TOPIC: &str = "spotter";
 /// The prefix that Home Assistant listens to unless told otherwise.

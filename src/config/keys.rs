@@ -174,8 +174,10 @@ pub const KEYS: &[Key] = &[
     key(Gpio, "chip", STRING, Means("any chip that has the named line"), "the chip's label or path", "\"pinctrl-rp1\""),
     key(Gpio, "line", INTEGER, Means("`line` or `name` is needed"), "the line's offset on the chip", "17"),
     key(Gpio, "name", STRING, Means("see `line`"), "the line's name, instead of `line`", "\"GPIO17\""),
-    key(Gpio, "mode", STRING, Default("\"follow\""), "`follow` (active while a rule is on), `pulse`, or `toggle` (changes each time a rule turns on)", "\"follow\""),
+    key(Gpio, "mode", STRING, Default("\"follow\""), "`follow` (active while a rule is on), `pulse`, `toggle` (changes each time a rule turns on) or `pattern`", "\"follow\""),
     key(Gpio, "pulse", DURATION, Means("`\"500ms\"`"), "with `mode = \"pulse\"`: how long", "\"500ms\""),
+    key(Gpio, "pattern", "a list of durations", Means("needed with `mode = \"pattern\"`"), "with `mode = \"pattern\"`: how long active, inactive, active…; another event in the meantime begins the count of repetitions anew", "[\"200ms\", \"100ms\", \"200ms\"]"),
+    key(Gpio, "repeat", INTEGER, Means("once"), "with `mode = \"pattern\"`: how often it is played, 1 to 1000; an inactive time at its end parts the repetitions", "3"),
     key(Gpio, "active_low", BOOLEAN, Default("false"), "the active level is low", "true"),
     key(Gpio, "safe", STRING, Means("the inactive level"), "`low` or `high`: the level driven at start, at exit and at a failure", "\"low\""),
 

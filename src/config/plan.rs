@@ -249,7 +249,7 @@ pub enum GpioLine {
 }
 
 /// How a line follows a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GpioMode {
     /// Active while the rule is on.
     Follow,
@@ -257,6 +257,17 @@ pub enum GpioMode {
     Pulse(Duration),
     /// Changes each time the rule turns on.
     Toggle,
+    /// Plays this when the rule turns on; a second one in the meantime makes it begin its count anew.
+    Pattern(Pattern),
+}
+
+/// Times for which a line is active, inactive, active and so on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// Active first; never empty, none zero.
+    pub steps: Vec<Duration>,
+    /// How often the whole is played, at least once.
+    pub repeat: u32,
 }
 
 /// An electrical level.

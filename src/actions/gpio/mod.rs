@@ -13,7 +13,7 @@
 //! | `rppal` | a Raspberry Pi's registers |
 //! | [`simulated`] | a chip in memory that keeps a timeline |
 //! | `guard` | every open line, so that all can be driven to safety from any thread |
-//! | `machine` | follow, pulse, toggle: pure |
+//! | `machine` | follow, pulse, toggle, pattern: pure |
 //! | `driver` | the thread of one line |
 
 mod chardev;
@@ -41,7 +41,7 @@ pub enum Cause {
     Start,
     /// A rule turned on or off.
     Event(Arc<Event>),
-    /// A pulse's time is over.
+    /// The time of a pulse, or of a step of a pattern, is over.
     PulseEnd,
     /// The safe level before the line is released.
     Close,

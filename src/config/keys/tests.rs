@@ -30,6 +30,10 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
         Section::Gpio if key.name == "pulse" => {
             ("", "[action.a]\ntype = \"gpio\"\nname = \"x\"\nmode = \"pulse\"\n", "")
         }
+        Section::Gpio if key.name == "pattern" || key.name == "repeat" => {
+            let gpio = "[action.a]\ntype = \"gpio\"\nname = \"x\"\nmode = \"pattern\"\npattern = [\"1s\"]\n";
+            ("", gpio, "")
+        }
         Section::Gpio => ("", "[action.a]\ntype = \"gpio\"\nchip = \"c\"\nline = 1\n", ""),
         Section::Mqtt if key.name == "user" => ("", "[action.a]\ntype = \"mqtt\"\nurl = \"mqtts://h\"\n", ""),
         Section::Mqtt => ("", "[action.a]\ntype = \"mqtt\"\nurl = \"mqtts://h\"\nuser = \"joe\"\n", ""),
