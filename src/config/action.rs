@@ -60,7 +60,7 @@ fn gpio(table: &Table<'_>) -> GpioPlan {
     }
 }
 
-fn line(table: &Table<'_>, backend: GpioBackend) -> GpioLine {
+pub(super) fn line(table: &Table<'_>, backend: GpioBackend) -> GpioLine {
     let offset = table.integer("line", LINES).and_then(|line| u32::try_from(line).ok());
     let name = table.text("name");
     match (table.has("line"), table.has("name")) {

@@ -14,6 +14,8 @@ pub enum Section {
     Root,
     /// `[device]`
     Device,
+    /// `[device.ready]`, `[device.fault]`, `[device.heartbeat]`
+    DeviceLine,
     /// `[model]`
     Model,
     /// `[[camera]]`
@@ -24,6 +26,12 @@ pub enum Section {
     Controls,
     /// `[[rule]]`
     Rule,
+    /// `[[station]]`
+    Station,
+    /// `[input]`: any key, the inputs' names.
+    Inputs,
+    /// `[input.NAME]`
+    Input,
     /// `[action]`: any key, the actions' names.
     Actions,
     /// `[action.NAME]` before its type is known.
@@ -38,12 +46,15 @@ pub enum Section {
 
 impl Section {
     /// The sections that have a table of keys in the reference, in its order.
-    pub const REFERENCE: [Section; 8] = [
+    pub const REFERENCE: [Section; 11] = [
         Section::Device,
+        Section::DeviceLine,
         Section::Model,
         Section::Camera,
         Section::Region,
         Section::Rule,
+        Section::Station,
+        Section::Input,
         Section::Gpio,
         Section::Mqtt,
         Section::Log,
@@ -54,11 +65,14 @@ impl Section {
         match self {
             Section::Root => "the file",
             Section::Device => "[device]",
+            Section::DeviceLine => "[device.ready], [device.fault], [device.heartbeat]",
             Section::Model => "[model]",
             Section::Camera => "[[camera]]",
             Section::Region => "[[camera.region]]",
             Section::Controls => "[camera.controls]",
             Section::Rule => "[[rule]]",
+            Section::Station => "[[station]]",
+            Section::Inputs | Section::Input => "[input.NAME]",
             Section::Actions | Section::Action => "[action.NAME]",
             Section::Gpio => "[action.NAME], type = \"gpio\"",
             Section::Mqtt => "[action.NAME], type = \"mqtt\"",
@@ -68,7 +82,7 @@ impl Section {
 
     /// The section takes any key.
     pub(super) fn is_open(self) -> bool {
-        matches!(self, Section::Controls | Section::Actions | Section::Action)
+        matches!(self, Section::Controls | Section::Actions | Section::Action | Section::Inputs)
     }
 }
 
@@ -112,7 +126,7 @@ const fn key(
 }
 
 use Absent::{Default, Means, Required};
-use Section::{Camera, Device, Gpio, Log, Model, Mqtt, Region, Root, Rule};
+use Section::{Camera, Device, DeviceLine, Gpio, Input, Log, Model, Mqtt, Region, Root, Rule, Station};
 
 const DURATION: &str = "a duration";
 const INTEGER: &str = "a whole number";
@@ -129,8 +143,20 @@ pub const KEYS: &[Key] = &[
     key(Root, "camera", "a list of tables", Required, "what is watched", "[{ name = \"feeder\", device = \"/dev/video0\" }]"),
     key(Root, "rule", "a list of tables", Means("nothing is noticed"), "what is to be noticed", "[{ name = \"cat\", classes = [\"*cat*\"] }]"),
     key(Root, "action", "a table of tables", Means("nothing is done"), "what is done about it", "{ events = { type = \"log\" } }"),
+    key(Root, "station", "a list of tables", Means("no part is judged"), "where single parts are judged on request", "[{ name = \"gate\", camera = \"feeder\", classes = [\"cup\"] }]"),
+    key(Root, "input", "a table of tables", Means("nothing is listened to"), "GPIO lines that are listened to", "{ sensor = { chip = \"pinctrl-rp1\", line = 22 } }"),
 
     key(Device, "name", STRING, Means("the host's name"), "the board's name, in MQTT topics and client ids", "\"garden\""),
+    key(Device, "ready", "a table", Means("no such line"), "a line that is active while the model is loaded and the daemon runs", "{ chip = \"pinctrl-rp1\", line = 5 }"),
+    key(Device, "fault", "a table", Means("no such line"), "a line that is active while a camera or an action does not work, or after something was dropped or timed out, until the next verdict in time", "{ chip = \"pinctrl-rp1\", line = 6 }"),
+    key(Device, "heartbeat", "a table", Means("no such line"), "a line that changes, at most four times a second, while the inference loop makes progress", "{ chip = \"pinctrl-rp1\", line = 13 }"),
+
+    key(DeviceLine, "backend", STRING, Default("\"chardev\""), "as an action's", "\"simulated\""),
+    key(DeviceLine, "chip", STRING, Means("any chip that has the named line"), "the chip's label or path", "\"pinctrl-rp1\""),
+    key(DeviceLine, "line", INTEGER, Means("`line` or `name` is needed"), "the line's offset on the chip", "5"),
+    key(DeviceLine, "name", STRING, Means("see `line`"), "the line's name, instead of `line`", "\"GPIO5\""),
+    key(DeviceLine, "active_low", BOOLEAN, Default("false"), "the active level is low", "true"),
+    key(DeviceLine, "safe", STRING, Means("the inactive level; of `fault` the active one"), "`low` or `high`: the level driven at start, at exit and at a failure", "\"low\""),
 
     key(Model, "path", STRING, Required, "the ONNX file; its manifest lies beside it", "\"models/vgg16-gap-caltech101.onnx\""),
     key(Model, "kernel", STRING, Means("the best for the CPU"), "the kernels by name; `tract` for tract's own", "\"generic\""),
@@ -166,6 +192,27 @@ pub const KEYS: &[Key] = &[
     key(Rule, "hold", DURATION, Default("\"0s\""), "how long it stays on after the last frame that supported it", "\"2s\""),
     key(Rule, "cooldown", DURATION, Default("\"0s\""), "how long after its last event it does not turn on", "\"30s\""),
     key(Rule, "actions", STRINGS, Default("[]"), "names of actions", "[\"siren\"]"),
+
+    key(Station, "name", STRING, Required, "the station's name, in topics: letters, digits, `-`, `_`", "\"gate\""),
+    key(Station, "camera", STRING, Required, "the one view that it looks at: `camera` or `camera/region`", "\"feeder\""),
+    key(Station, "trigger", STRING, Means("messages alone ask"), "the input whose edges ask for a verdict", "\"sensor\""),
+    key(Station, "classes", "a list of labels", Required, "what a good part shows: labels, indices or globs; the most probable one counts", "[\"cup\"]"),
+    key(Station, "on", NUMBER, Default("0.6"), "a part passes from this probability up", "0.80"),
+    key(Station, "delay", DURATION, Default("\"0s\""), "from the edge to the earliest frame that is judged: the way from the sensor to the camera", "\"120ms\""),
+    key(Station, "timeout", DURATION, Default("\"2s\""), "from the edge to the verdict at most; then it is a fault", "\"1s\""),
+    key(Station, "queue", INTEGER, Default("8"), "requests that may wait, 1 to 32; one more is a fault", "4"),
+    key(Station, "pass", STRINGS, Default("[]"), "actions for a part that passes", "[\"siren\"]"),
+    key(Station, "fail", STRINGS, Default("[]"), "actions for a part that fails", "[\"siren\"]"),
+    key(Station, "fault", STRINGS, Default("[]"), "actions for a part without a verdict", "[\"siren\"]"),
+
+    key(Input, "backend", STRING, Default("\"chardev\""), "`chardev` or `simulated`", "\"simulated\""),
+    key(Input, "chip", STRING, Means("any chip that has the named line"), "the chip's label or path", "\"pinctrl-rp1\""),
+    key(Input, "line", INTEGER, Means("`line` or `name` is needed"), "the line's offset on the chip", "22"),
+    key(Input, "name", STRING, Means("see `line`"), "the line's name, instead of `line`", "\"GPIO22\""),
+    key(Input, "active_low", BOOLEAN, Default("false"), "the active level is low: a falling edge counts", "true"),
+    key(Input, "bias", STRING, Default("\"as-is\""), "the resistor in the chip: `as-is`, `pull-up`, `pull-down` or `disabled`", "\"pull-up\""),
+    key(Input, "debounce", DURATION, Default("\"5ms\""), "an edge counts, at once, when the line was inactive for this long before it", "\"20ms\""),
+    key(Input, "beat", DURATION, Means("none"), "with `backend = \"simulated\"`: an edge by itself every so often", "\"500ms\""),
 
     key(Section::Action, "type", STRING, Required, "what kind of action it is", "\"log\""),
 

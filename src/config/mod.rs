@@ -13,6 +13,7 @@ mod problem;
 mod reader;
 mod rule;
 pub(crate) mod similar;
+mod station;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -138,17 +139,25 @@ fn read_plan(root: &Table<'_>) -> Plan {
         // Also those with problems of their own: a rule that names one is not wrong for that.
         actions: actions.as_ref().map(Table::keys).unwrap_or_default(),
     };
+    let plans = actions.as_ref().map(read_actions).unwrap_or_default();
+    let device = root.table("device", Section::Device);
+    let inputs = station::read_inputs(root);
+    let stations = station::read_all(root, &known, &inputs, &plans);
+    let lines = device.as_ref().map(|it| station::read_device_lines(it, &plans)).unwrap_or_default();
     Plan {
-        device: read_device(root),
+        device: read_device(device.as_ref()),
         model: read_model(root),
         rules: read_rules(root, &known),
-        actions: actions.as_ref().map(read_actions).unwrap_or_default(),
+        actions: plans,
+        stations,
+        inputs,
+        lines,
         cameras,
     }
 }
 
-fn read_device(root: &Table<'_>) -> String {
-    let name = root.table("device", Section::Device).and_then(|device| device.name("name"));
+fn read_device(device: Option<&Table<'_>>) -> String {
+    let name = device.and_then(|device| device.name("name"));
     name.unwrap_or_else(host_name)
 }
 

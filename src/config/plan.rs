@@ -18,6 +18,84 @@ pub struct Plan {
     pub rules: Vec<RulePlan>,
     /// What is done about it; names are unique, and every rule's actions exist.
     pub actions: Vec<ActionPlan>,
+    /// Where single parts are judged, in the file's order; names are unique.
+    pub stations: Vec<StationPlan>,
+    /// Lines that are listened to; names are unique.
+    pub inputs: Vec<InputPlan>,
+    /// What a PLC is told of the device itself.
+    pub lines: DeviceLines,
+}
+
+/// `[device.ready]`, `[device.fault]`, `[device.heartbeat]`; their mode is [`GpioMode::Follow`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeviceLines {
+    /// Active while the model is loaded and the loop runs.
+    pub ready: Option<GpioPlan>,
+    /// Active while something does not work as configured.
+    pub fault: Option<GpioPlan>,
+    /// Changes while the inference loop makes progress.
+    pub heartbeat: Option<GpioPlan>,
+}
+
+/// `[[station]]`: each request gets one verdict.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StationPlan {
+    /// Unique, also among the rules.
+    pub name: Arc<str>,
+    /// `camera` or `camera/region`: one view, which exists.
+    pub view: String,
+    /// The input whose edges ask, if any; a message can always ask.
+    pub trigger: Option<String>,
+    /// Labels, indices or globs that a good part shows; never empty.
+    pub classes: Vec<String>,
+    /// A part passes from this probability up.
+    pub on: f32,
+    /// From the edge to the earliest frame that counts.
+    pub delay: Duration,
+    /// From the edge to the verdict at most. Longer than `delay`.
+    pub timeout: Duration,
+    /// Requests that may wait at a time.
+    pub queue: usize,
+    /// Actions for a part that passes. All of them exist; none follows.
+    pub pass: Vec<String>,
+    /// Actions for a part that fails.
+    pub fail: Vec<String>,
+    /// Actions for a part without a verdict.
+    pub fault: Vec<String>,
+}
+
+/// `[input.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputPlan {
+    /// Unique.
+    pub name: Arc<str>,
+    /// Never [`GpioBackend::Rppal`].
+    pub backend: GpioBackend,
+    /// As an action's.
+    pub chip: Option<String>,
+    /// Which line of it.
+    pub line: GpioLine,
+    /// The active level is low.
+    pub active_low: bool,
+    /// The resistor in the chip.
+    pub bias: Bias,
+    /// An edge counts when the line was quiet for this long before it.
+    pub debounce: Duration,
+    /// Simulated: an edge by itself every so often.
+    pub beat: Option<Duration>,
+}
+
+/// The resistor of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bias {
+    /// As the chip or the device tree set it.
+    AsIs,
+    /// Towards the supply.
+    PullUp,
+    /// Towards ground.
+    PullDown,
+    /// None.
+    Disabled,
 }
 
 /// `[model]`

@@ -46,7 +46,7 @@ pub(super) fn read(table: &Table<'_>, names: &[Arc<str>], known: &Known) -> Rule
     }
 }
 
-fn classes(table: &Table<'_>) -> Vec<String> {
+pub(super) fn classes(table: &Table<'_>) -> Vec<String> {
     let classes = table.list("classes", |table, value| match value {
         DeValue::Integer(number) => match values::integer(number) {
             Some(index @ 0..) => Ok(index.to_string()),
@@ -63,17 +63,18 @@ fn classes(table: &Table<'_>) -> Vec<String> {
     classes.into_iter().map(|(_, class)| class).collect()
 }
 
+pub(super) fn probability(table: &Table<'_>, key: &str) -> Option<f32> {
+    let value = table.number(key, 0.0..=1.0)?;
+    if value > 0.0 {
+        return Some(value as f32);
+    }
+    table.problem(key, "0 is reached by every frame; write a probability above 0");
+    None
+}
+
 fn thresholds(table: &Table<'_>) -> (f32, f32) {
-    let probability = |key| {
-        let value = table.number(key, 0.0..=1.0)?;
-        if value > 0.0 {
-            return Some(value as f32);
-        }
-        table.problem(key, "0 is reached by every frame; write a probability above 0");
-        None
-    };
-    let on = probability("on").unwrap_or(DEFAULT_ON);
-    let off = probability("off");
+    let on = probability(table, "on").unwrap_or(DEFAULT_ON);
+    let off = probability(table, "off");
     if let Some(problem) = off.and_then(|off| above(off, on)) {
         table.problem("off", problem);
     }

@@ -9,6 +9,7 @@ use crate::clock::Monotonic;
 use crate::config::plan::{CameraPlan, RegionPlan};
 use crate::model::{Model, ModelError};
 use crate::preprocess::{InputTensor, Preprocessor};
+use crate::rules::station::{Request, StationSet};
 use crate::rules::{Change, Event, Observation, RuleSet};
 use crate::telemetry::CameraCounters;
 
@@ -28,6 +29,7 @@ pub(super) struct View {
 pub(super) struct Inference {
     model: Model,
     rules: RuleSet,
+    stations: StationSet,
     cameras: Vec<View>,
     recorder: Arc<Recorder>,
     keep_pictures: bool,
@@ -39,7 +41,7 @@ impl Inference {
     /// Makes ready to classify the frames of `cameras`, whose counters are in the same order.
     pub(super) fn new(
         model: Model,
-        rules: RuleSet,
+        (rules, stations): (RuleSet, StationSet),
         cameras: &[CameraPlan],
         counters: &[Arc<CameraCounters>],
         recorder: Arc<Recorder>,
@@ -55,7 +57,7 @@ impl Inference {
             })
             .collect();
         let input = InputTensor::U8(Vec::new());
-        Self { model, rules, cameras, recorder, keep_pictures, rgb: Rgb::default(), input }
+        Self { model, rules, stations, cameras, recorder, keep_pictures, rgb: Rgb::default(), input }
     }
 
     /// Classifies every view of a frame of camera `index` and gives the events that follow.
@@ -99,7 +101,10 @@ impl Inference {
             origin: frame.origin.clone(),
             probabilities: self.model.probabilities(&scores).into(),
         };
-        let events = self.rules.observe(&observation, Monotonic::now());
+        let now = Monotonic::now();
+        // A part that waits at the gate before a rule.
+        let mut events = self.stations.observe(&observation, now);
+        events.extend(self.rules.observe(&observation, now));
         self.record(index, view, &observation, &events, inference);
         Ok(events)
     }
@@ -133,11 +138,21 @@ impl Inference {
 
     /// Lets time pass in the rules: holds end, cameras become stale.
     pub(super) fn tick(&mut self, now: Monotonic) -> Vec<Event> {
-        self.rules.tick(now)
+        let mut events = self.stations.tick(now);
+        events.extend(self.rules.tick(now));
+        events
     }
 
     /// When [`Self::tick`] is wanted next.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
-        self.rules.next_deadline()
+        self.rules.next_deadline().into_iter().chain(self.stations.next_deadline()).min()
+    }
+
+    /// Asks a station for a verdict; one follows at once if too many are asked for.
+    pub(super) fn ask(&mut self, station: &str, request: Request) -> Vec<Event> {
+        self.stations.ask(station, request, Monotonic::now()).unwrap_or_else(|| {
+            log::warn!("a verdict was asked of the station {station:?}, and there is none of that name");
+            Vec::new()
+        })
     }
 }

@@ -5,6 +5,8 @@
 
 mod dispatch;
 mod inference;
+mod judge;
+mod lines;
 mod notify;
 pub mod recorder;
 mod self_test;
@@ -23,12 +25,15 @@ use crate::clock::Monotonic;
 use crate::config::Plan;
 use crate::config::plan::SourcePlan;
 use crate::control::{Command, Control};
+use crate::inputs::Inputs;
 use crate::model::{Labels, LoadOptions, Model, ModelError, ModelFiles};
+use crate::rules::station::{Request, StationSet};
 use crate::rules::{self, RuleProblem, RuleSet};
 use crate::telemetry::CameraCounters;
 
 use dispatch::Dispatcher;
 use inference::Inference;
+use lines::Lines;
 use notify::Notifier;
 use recorder::Recorder;
 use signals::SignalThread;
@@ -107,14 +112,17 @@ pub fn run(plan: &Plan, options: Options) -> Result<Summary, DaemonError> {
         let slots = slots.clone();
         move || slots.nudge()
     });
+    judge::keep_frames_that_are_asked_for(plan, &slots, &control);
     // Before any pin is driven: a signal while the model loads must not end the process past the safe levels.
     let _signals = {
         let slots = slots.clone();
         SignalThread::start(stop.clone(), move || slots.close()).map_err(|e| start_error("signal handlers", e))?
     };
+    // The fault line is active from here until the model is loaded.
+    let lines = Lines::open(&plan.lines);
     let recorder = Arc::new(Recorder::new());
     let actions = actions::start(&plan.actions, action_context(plan, recorder.clone(), control.clone()))?;
-    let dispatcher = Arc::new(Dispatcher::new(actions, &plan.rules, recorder.clone()));
+    let dispatcher = Arc::new(Dispatcher::new(actions, plan, recorder.clone()));
     let watch = Watch {
         plan,
         options,
@@ -124,7 +132,7 @@ pub fn run(plan: &Plan, options: Options) -> Result<Summary, DaemonError> {
         dispatcher: &dispatcher,
         control: &control,
     };
-    let outcome = watch.run(&recorder);
+    let outcome = watch.run(&recorder, lines);
     let elapsed = Monotonic::now().since(recorder.started());
     // However it ended, nothing is left behind.
     let actions = close_actions(&dispatcher);
@@ -143,16 +151,16 @@ struct Watch<'a> {
     slots: &'a Arc<FrameSlots>,
     stop: &'a Arc<AtomicBool>,
     dispatcher: &'a Arc<Dispatcher>,
-    control: &'a Control,
+    control: &'a Arc<Control>,
 }
 
 impl Watch<'_> {
     /// Loads the model, watches the cameras until the end, and describes the model.
-    fn run(&self, recorder: &Arc<Recorder>) -> Result<String, DaemonError> {
+    fn run(&self, recorder: &Arc<Recorder>, lines: Lines) -> Result<String, DaemonError> {
         let plan = self.plan;
         let load = LoadOptions { engine: plan.model.kernel.clone(), threads: plan.model.threads };
         let mut model = Model::load(&plan.model.path, &load)?;
-        let rules = compile_rules(plan, model.labels())?;
+        let rules = (compile_rules(plan, model.labels())?, compile_stations(plan, model.labels())?);
         self_test::run(&mut model)?;
         let description = model.load_report().to_string();
         log::info!("model {}: {description}", plan.model.path.display());
@@ -162,7 +170,9 @@ impl Watch<'_> {
         let started = cameras.start(self);
         let outcome = started.and_then(|()| {
             let (slots, stop, dispatcher, control) = (self.slots, self.stop, self.dispatcher, self.control);
-            let watching = Loop { inference, slots, stop, dispatcher, control, cameras: &cameras };
+            let listeners = judge::listeners(plan, self.control);
+            let inputs = Inputs::start(listeners).map_err(|e| start_error("threads of the inputs", e))?;
+            let watching = Loop { inference, slots, stop, dispatcher, control, cameras: &cameras, inputs, lines };
             Ok(watching.run(self.options.once, recorder)?)
         });
         self.stop.store(true, Ordering::SeqCst);
@@ -204,6 +214,10 @@ fn compile_rules(plan: &Plan, labels: &Labels) -> Result<RuleSet, DaemonError> {
     rules::compile(plan, &labels.iter().collect::<Vec<_>>()).map_err(DaemonError::Rules)
 }
 
+fn compile_stations(plan: &Plan, labels: &Labels) -> Result<StationSet, DaemonError> {
+    StationSet::compile(plan, &labels.iter().collect::<Vec<_>>()).map_err(DaemonError::Rules)
+}
+
 /// Drives every line to its safe level, from any thread, in whatever state the rest is.
 fn make_pins_safe() {
     let (driven, errors) = gpio::drive_all_safe();
@@ -233,7 +247,8 @@ impl Cameras {
                 .name(format!("camera {}", plan.name))
                 .spawn(move || {
                     let on_state = |state: &CameraState| {
-                        healthy[index].store(matches!(state, CameraState::Streaming), Ordering::Relaxed);
+                        healthy[index]
+                            .store(matches!(state, CameraState::Streaming | CameraState::Ended), Ordering::Relaxed);
                         if let Some(status) = status_of(&plan.name, state) {
                             dispatcher.camera(&status);
                         }
@@ -277,6 +292,8 @@ struct Loop<'a> {
     dispatcher: &'a Dispatcher,
     control: &'a Control,
     cameras: &'a Cameras,
+    inputs: Inputs,
+    lines: Lines,
 }
 
 impl Loop<'_> {
@@ -298,6 +315,7 @@ impl Loop<'_> {
             let now = Monotonic::now();
             self.dispatcher.events(self.inference.tick(now));
             notifier.feed_watchdog(now);
+            self.drive_lines(now);
             if nothing_left {
                 break;
             }
@@ -314,6 +332,25 @@ impl Loop<'_> {
     fn obey(&mut self, command: &Command) {
         match command {
             Command::Reload => log::warn!("the configuration cannot be read again while running; restart the daemon"),
+            Command::Judge { station, part, asked } => {
+                let events = self.inference.ask(station, Request { part: part.clone(), asked: *asked });
+                self.dispatcher.events(events);
+            }
+        }
+    }
+
+    /// Tells a PLC how the device is.
+    fn drive_lines(&mut self, now: Monotonic) {
+        if self.lines.are_wanted(now) {
+            let cameras = self.cameras.healthy.iter().all(|healthy| healthy.load(Ordering::Relaxed));
+            let works = cameras && self.inputs.healthy();
+            let trouble = !works || self.dispatcher.is_degraded();
+            self.lines.drive(
+                trouble,
+                self.dispatcher.mishaps() + self.control.refused(),
+                self.dispatcher.verdicts(),
+                now,
+            );
         }
     }
 
@@ -321,6 +358,7 @@ impl Loop<'_> {
     fn wait(&self, once: bool) -> Duration {
         let limit = if once { HOUSEKEEPING } else { EMPTY_WAIT };
         let rules = self.inference.next_deadline().map(|deadline| deadline.since(Monotonic::now()));
+        let limit = self.lines.rhythm().map_or(limit, |rhythm| limit.min(rhythm));
         rules.map_or(limit, |wait| wait.clamp(Duration::from_millis(1), limit))
     }
 

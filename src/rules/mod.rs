@@ -24,13 +24,14 @@
 mod classes;
 pub mod event;
 pub mod machine;
+pub mod station;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use event::{Change, Event, Observation, OffReason};
+pub use event::{Change, Event, Observation, OffReason, Outcome, Verdict};
 use machine::{Input, Limits, State, Transition};
 
 use crate::clock::Monotonic;
@@ -165,6 +166,8 @@ pub fn compile<L: AsRef<str>>(plan: &Plan, labels: &[L]) -> Result<RuleSet, Vec<
     let mut problems = Vec::new();
     let rules = plan.rules.iter().enumerate();
     let rules = rules.map(|(index, rule)| compile_rule(index, rule, &views, labels, &mut problems)).collect();
+    // Found together, so that a check lists all.
+    problems.extend(station::StationSet::compile(plan, labels).err().unwrap_or_default());
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -354,6 +357,7 @@ impl Rule {
             probability: sample.probability,
             captured: sample.captured,
             decided: now,
+            verdict: None,
             sequence: sample.sequence,
             origin: sample.origin.clone(),
         })

@@ -49,7 +49,16 @@ fn rule(hits: u32, window: u32, hold: u64, cooldown: u64) -> RulePlan {
 
 fn plan(cameras: Vec<CameraPlan>, rules: Vec<RulePlan>) -> Plan {
     let model = ModelPlan { path: PathBuf::from("model.onnx"), kernel: None, threads: None };
-    Plan { device: "test".into(), model, cameras, rules, actions: Vec::new() }
+    Plan {
+        device: "test".into(),
+        model,
+        cameras,
+        rules,
+        actions: Vec::new(),
+        stations: Vec::new(),
+        inputs: Vec::new(),
+        lines: Default::default(),
+    }
 }
 
 fn frame(view: &str, now: Monotonic, probabilities: &[f32]) -> Observation {
@@ -199,6 +208,7 @@ fn an_event_names_the_best_class_and_its_frame() {
         probability: 0.8,
         captured: at(70),
         decided: at(120),
+        verdict: None,
         sequence: 100,
         origin: observation.origin.clone(),
     };

@@ -1,5 +1,6 @@
 //! The MQTT action against a real Mosquitto: what a subscriber sees through kills, cuts, refusals and overflow.
 
+mod judge;
 mod support;
 
 use std::time::{Duration, Instant};

@@ -152,7 +152,7 @@ impl Driver {
     fn tell(&self, level: Level, at: Monotonic, cause: Cause) {
         let cause = match cause {
             Cause::Event(event) => Some(event),
-            Cause::Start | Cause::PulseEnd | Cause::Close | Cause::Emergency => None,
+            Cause::Start | Cause::PulseEnd | Cause::Device | Cause::Close | Cause::Emergency => None,
         };
         self.observer.edge(&Edge { action: self.action.clone(), level, at, cause });
     }

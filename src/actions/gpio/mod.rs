@@ -15,11 +15,13 @@
 //! | `guard` | every open line, so that all can be driven to safety from any thread |
 //! | `machine` | follow, pulse, toggle, pattern: pure |
 //! | `driver` | the thread of one line |
+//! | `output` | a line that its holder drives itself, without a thread |
 
-mod chardev;
+pub(crate) mod chardev;
 mod driver;
 mod guard;
 mod machine;
+mod output;
 mod rppal;
 pub mod simulated;
 #[cfg(test)]
@@ -30,6 +32,7 @@ use std::sync::Arc;
 pub use chardev::{ChipInfo, LineInfo, list_chips};
 pub(super) use driver::Driver;
 pub use guard::drive_all_safe;
+pub use output::Output;
 
 use crate::config::plan::{GpioBackend, GpioLine, GpioPlan, Level};
 use crate::rules::Event;
@@ -43,6 +46,8 @@ pub enum Cause {
     Event(Arc<Event>),
     /// The time of a pulse, or of a step of a pattern, is over.
     PulseEnd,
+    /// The state of the device itself: ready, fault, heartbeat.
+    Device,
     /// The safe level before the line is released.
     Close,
     /// The safe level at panic, or at an exit that does not wait.

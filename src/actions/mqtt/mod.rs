@@ -6,12 +6,15 @@
 //! | `TOPIC/DEVICE/rule/RULE/state` | `ON`, `OFF` | retained; the latest wins over any absence of the broker |
 //! | `TOPIC/DEVICE/camera/NAME/state` | `{"state":"online"}`, `{"state":"degraded","reason":…}` | retained; likewise |
 //! | `TOPIC/DEVICE/event` | one JSON object an event, see [`payload`](super::payload) | in order, from a bounded outbox |
+//! | `TOPIC/DEVICE/station/NAME/verdict` | likewise, of a station's verdicts | in order, with the events |
+//! | `TOPIC/DEVICE/station/NAME/judge` | subscribed, QoS 2: the part's number or nothing asks for a verdict | not retained |
 //! | `PREFIX/binary_sensor/DEVICE/RULE/config` | Home Assistant's discovery | retained; if a prefix is set |
 //!
 //! Everything is sent at QoS 1: after a connection breaks, what was not acknowledged is sent again, so that an event can
 //! arrive twice, with the same `id`. All states are sent again at each connection.
 
 mod discovery;
+mod judge;
 mod outbox;
 mod session;
 mod tls;
@@ -46,11 +49,14 @@ pub(super) fn spawn(
     let outbox =
         Arc::new(MqttOutbox::new(context.device.clone(), topics.clone(), plan.outbox, &names, &context.cameras));
     let status = Arc::new(StatusCell::new(name.clone()));
+    let status_topic = topics.status();
     let session = Session::new(session::Parts {
         action: name.clone(),
         client_id: client_id(&context.device, &name),
         plan: plan.clone(),
-        status_topic: topics.status(),
+        status_topic,
+        topics,
+        control: context.control.clone(),
         discovery,
         outbox: outbox.clone(),
         status: status.clone(),

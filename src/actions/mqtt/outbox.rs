@@ -204,7 +204,7 @@ impl Inner {
         let payload = entry.payload.get_or_insert_with(|| EventPayload::new(device, event).to_json());
         Some(Publication {
             token: Token::Event(entry.serial),
-            topic: topics.event(),
+            topic: if event.verdict.is_some() { topics.verdict(&event.rule) } else { topics.event() },
             payload: payload.clone(),
             retain: false,
         })
@@ -236,6 +236,8 @@ impl Mailbox for MqttOutbox {
                 inner.set_state(self.topics.camera_state(&status.camera), camera_payload(&status));
                 true
             }
+            // A station has no state.
+            Message::Event(event) if event.verdict.is_some() => inner.add_event(event, self.capacity),
             Message::Event(event) => {
                 let state = if event.change == Change::On { "ON" } else { "OFF" };
                 inner.set_state(self.topics.rule_state(&event.rule), state.into());

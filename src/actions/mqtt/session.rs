@@ -10,11 +10,13 @@ use rumqttc::{
 };
 
 use super::outbox::{Closing, MqttOutbox, Publication, Token};
-use super::{OFFLINE, ONLINE, tls};
+use super::topics::Topics;
+use super::{OFFLINE, ONLINE, judge, tls};
 use crate::actions::runner::{Health, Mailbox, StatusCell};
 use crate::actions::{Observer, fnv1a};
 use crate::backoff::Backoff;
 use crate::config::plan::MqttPlan;
+use crate::control::Control;
 
 /// How many publications may be unacknowledged at once.
 const WINDOW: usize = 32;
@@ -49,6 +51,8 @@ pub(super) struct Parts {
     pub(super) client_id: String,
     pub(super) plan: MqttPlan,
     pub(super) status_topic: String,
+    pub(super) topics: Topics,
+    pub(super) control: Arc<Control>,
     /// Topic and payload, retained.
     pub(super) discovery: Vec<(String, String)>,
     pub(super) outbox: Arc<MqttOutbox>,
@@ -259,7 +263,10 @@ impl Session {
         for (topic, payload) in &self.parts.discovery {
             link.publish(retained(Token::Greeting, topic, payload))?;
         }
-        Ok(())
+        let filter = self.parts.topics.judge_filter();
+        link.client
+            .try_subscribe(&filter, QoS::ExactlyOnce)
+            .map_err(|error| format!("{filter} cannot be subscribed to: {error}"))
     }
 
     /// Sends what the window allows; when the outbox is closed and drained (or out of time), the farewell.
@@ -295,6 +302,9 @@ impl Session {
                 if let Some(token) = link.in_flight.remove(&acknowledgement.pkid) {
                     self.acknowledged(link, &token);
                 }
+            }
+            Happening::Incoming(Packet::Publish(publish)) => {
+                judge::ask(&self.parts.topics, publish, &self.parts.control)
             }
             Happening::Outgoing(Outgoing::Disconnect) => return true,
             _ => {}

@@ -20,6 +20,16 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
     let (before, section, after) = match key.section {
         Section::Root => ("", "", ""),
         Section::Device => ("", "[device]\n", ""),
+        Section::DeviceLine if key.name == "name" => ("", "[device.fault]\nname = \"x\"\n", ""),
+        Section::DeviceLine => ("", "[device.fault]\nchip = \"c\"\nline = 1\n", ""),
+        Section::Station => (
+            "[action.siren]\ntype = \"log\"\n[input.sensor]\nname = \"x\"\n",
+            "[[station]]\nname = \"s\"\ncamera = \"feeder\"\nclasses = [1]\n",
+            "",
+        ),
+        Section::Input if key.name == "name" => ("", "[input.i]\nname = \"x\"\n", ""),
+        Section::Input if key.name == "beat" => ("", "[input.i]\nline = 1\nbackend = \"simulated\"\n", ""),
+        Section::Input => ("", "[input.i]\nchip = \"c\"\nline = 1\n", ""),
         Section::Model => ("", "[model]\npath = \"m\"\n", ""),
         Section::Camera => ("", "[[camera]]\nname = \"c\"\n", source),
         Section::Region => {
