@@ -30,10 +30,6 @@ fps = 50
 [[camera]]
 name = \"away\"
 device = \"/dev/null\"
-[[camera]]
-name = \"clock\"
-files = \"ROOT/tests/photos\"
-fps = 4
 [[station]]
 name = \"cats\"
 camera = \"belt\"
@@ -111,10 +107,7 @@ fn edge(line: &str) {
 #[test]
 fn every_edge_gets_its_verdict_and_the_plc_its_lines() {
     let plan = plan();
-    let running = std::thread::spawn(move || {
-        let options = Options { once: true, ..Options::default() };
-        daemon::run(&plan, options)
-    });
+    let running = std::thread::spawn(move || daemon::run(&plan, Options::default()));
     wait_until("ready", || is_high("5"));
     for line in ["22", "23", "24"] {
         wait_until("the input is heard", || simulated::is_listened_to("plc", line));

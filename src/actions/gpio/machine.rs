@@ -77,7 +77,7 @@ impl Machine {
             GpioMode::Pattern(pattern) => {
                 self.step += 1;
                 let more = step_of(pattern, self.step).is_some();
-                Some(more && self.step % pattern.steps.len() % 2 == 0)
+                Some(more && (self.step % pattern.steps.len()).is_multiple_of(2))
             }
             _ => Some(false),
         }
