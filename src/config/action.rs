@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::defaults::{DEFAULT_DISCOVERY, DEFAULT_OUTBOX, DEFAULT_PATTERN_REPEAT, DEFAULT_PULSE, DEFAULT_TOPIC};
+use super::defaults::{
+    DEFAULT_DISCOVERY, DEFAULT_DUTY, DEFAULT_FREQUENCY, DEFAULT_OUTBOX, DEFAULT_PATTERN_REPEAT, DEFAULT_PULSE,
+    DEFAULT_TOPIC,
+};
 use super::keys::Section;
 use super::plan::{
     ActionKind, ActionPlan, GpioBackend, GpioLine, GpioMode, GpioPlan, Level, LogPlan, MqttPlan, Pattern, Secret,
@@ -44,9 +47,14 @@ pub(super) fn read(actions: &Table<'_>, name: &str) -> Option<ActionPlan> {
 }
 
 fn gpio(table: &Table<'_>) -> GpioPlan {
-    let backends =
-        [("chardev", GpioBackend::Chardev), ("rppal", GpioBackend::Rppal), ("simulated", GpioBackend::Simulated)];
+    let backends = [
+        ("chardev", GpioBackend::Chardev),
+        ("rppal", GpioBackend::Rppal),
+        ("pwm", pwm(table)),
+        ("simulated", GpioBackend::Simulated),
+    ];
     let backend = table.choice("backend", &backends).unwrap_or(GpioBackend::Chardev);
+    only_with_pwm(table, backend);
     let active_low = table.boolean("active_low").unwrap_or(false);
     let safe = table.choice("safe", &[("low", Level::Low), ("high", Level::High)]);
     GpioPlan {
@@ -80,6 +88,25 @@ pub(super) fn line(table: &Table<'_>, backend: GpioBackend) -> GpioLine {
     }
 }
 
+fn pwm(table: &Table<'_>) -> GpioBackend {
+    let duty = table.number("duty", 0.001..=1.0).unwrap_or(f64::from(DEFAULT_DUTY) / 1000.0);
+    let hertz = table.integer("frequency", 1..=1_000_000).and_then(|hertz| u32::try_from(hertz).ok());
+    GpioBackend::Pwm { duty: (duty * 1000.0).round() as u16, hertz: hertz.unwrap_or(DEFAULT_FREQUENCY) }
+}
+
+fn only_with_pwm(table: &Table<'_>, backend: GpioBackend) {
+    let is_pwm = matches!(backend, GpioBackend::Pwm { .. });
+    for key in ["duty", "frequency"].into_iter().filter(|key| table.has(key) && !is_pwm) {
+        table.problem(key, "has an effect with `backend = \"pwm\"` only; set that backend, or remove it");
+    }
+    if is_pwm && table.has("name") {
+        table.problem("name", "a PWM chip knows channels by number only; write `line`, the channel");
+    }
+    if is_pwm && !table.has("chip") {
+        table.problem("chip", "is missing; add for instance `chip = \"pwmchip0\"`: `ls -l /sys/class/pwm` shows them");
+    }
+}
+
 fn mode(table: &Table<'_>) -> GpioMode {
     let modes = [("follow", "follow"), ("pulse", "pulse"), ("toggle", "toggle"), ("pattern", "pattern")];
     let word = table.choice("mode", &modes).unwrap_or("follow");
@@ -108,7 +135,7 @@ fn pattern(table: &Table<'_>, needed: bool) -> Pattern {
     };
     let steps: Option<Vec<Duration>> =
         table.list("pattern", step).map(|steps| steps.into_iter().map(|(_, step)| step).collect());
-    if steps.as_ref().is_some_and(Vec::is_empty) {
+    if table.is_empty_list("pattern") {
         table.problem("pattern", "is empty; write how long the line is active, inactive, active…");
     }
     let repeat = table.integer("repeat", 1..=1000).and_then(|times| u32::try_from(times).ok());

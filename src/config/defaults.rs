@@ -21,6 +21,10 @@ pub const DEFAULT_HITS: u32 = 1;
 pub const DEFAULT_PULSE: Duration = Duration::from_millis(500);
 /// A pattern is played once, like a pulse.
 pub const DEFAULT_PATTERN_REPEAT: u32 = 1;
+/// Thousandths: half, which a lamp or a motor shows as such.
+pub const DEFAULT_DUTY: u16 = 500;
+/// Above flicker, below what an optocoupler or a motor driver no longer follows.
+pub const DEFAULT_FREQUENCY: u32 = 1000;
 /// A conveyor's part is long past the camera by then.
 pub const DEFAULT_VERDICT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Parts between the sensor and the camera.

@@ -217,7 +217,7 @@ pub const KEYS: &[Key] = &[
     key(Section::Action, "type", STRING, Required, "what kind of action it is", "\"log\""),
 
     key(Gpio, "type", STRING, Required, "a pin", "\"gpio\""),
-    key(Gpio, "backend", STRING, Default("\"chardev\""), "`chardev` (the kernel's character device), `rppal` (memory-mapped, Raspberry Pi) or `simulated`", "\"simulated\""),
+    key(Gpio, "backend", STRING, Default("\"chardev\""), "`chardev` (the kernel's character device), `rppal` (memory-mapped, Raspberry Pi), `pwm` (a channel of a PWM chip) or `simulated`", "\"simulated\""),
     key(Gpio, "chip", STRING, Means("any chip that has the named line"), "the chip's label or path", "\"pinctrl-rp1\""),
     key(Gpio, "line", INTEGER, Means("`line` or `name` is needed"), "the line's offset on the chip", "17"),
     key(Gpio, "name", STRING, Means("see `line`"), "the line's name, instead of `line`", "\"GPIO17\""),
@@ -225,6 +225,8 @@ pub const KEYS: &[Key] = &[
     key(Gpio, "pulse", DURATION, Means("`\"500ms\"`"), "with `mode = \"pulse\"`: how long", "\"500ms\""),
     key(Gpio, "pattern", "a list of durations", Means("needed with `mode = \"pattern\"`"), "with `mode = \"pattern\"`: how long active, inactive, active…; another event in the meantime begins the count of repetitions anew", "[\"200ms\", \"100ms\", \"200ms\"]"),
     key(Gpio, "repeat", INTEGER, Means("once"), "with `mode = \"pattern\"`: how often it is played, 1 to 1000; an inactive time at its end parts the repetitions", "3"),
+    key(Gpio, "duty", NUMBER, Means("`0.5`"), "with `backend = \"pwm\"`: the share of each period when active, 0.001 to 1", "0.25"),
+    key(Gpio, "frequency", INTEGER, Means("`1000`"), "with `backend = \"pwm\"`: periods a second, 1 to 1000000", "1000"),
     key(Gpio, "active_low", BOOLEAN, Default("false"), "the active level is low", "true"),
     key(Gpio, "safe", STRING, Means("the inactive level"), "`low` or `high`: the level driven at start, at exit and at a failure", "\"low\""),
 

@@ -315,6 +315,13 @@ pub enum GpioBackend {
     Rppal,
     /// No hardware: a chip in memory that keeps a timeline.
     Simulated,
+    /// A channel of a PWM chip, through `/sys/class/pwm`: active is a share of each period.
+    Pwm {
+        /// Of the period, in thousandths, 1 to 1000.
+        duty: u16,
+        /// Periods a second, 1 to 1000000.
+        hertz: u32,
+    },
 }
 
 /// A line by offset on its chip or by its name.

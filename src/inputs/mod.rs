@@ -150,7 +150,7 @@ impl Watcher {
 
 fn open(plan: &InputPlan) -> Result<Box<dyn Input>, GpioError> {
     match plan.backend {
-        GpioBackend::Chardev | GpioBackend::Rppal => chardev::open(plan),
+        GpioBackend::Chardev | GpioBackend::Rppal | GpioBackend::Pwm { .. } => chardev::open(plan),
         GpioBackend::Simulated => simulated::open(plan),
     }
 }

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `chardev` | the kernel's character device, uAPI v2, else v1 |
 //! | `rppal` | a Raspberry Pi's registers |
+//! | `pwm` | a channel of a PWM chip |
 //! | [`simulated`] | a chip in memory that keeps a timeline |
 //! | `guard` | every open line, so that all can be driven to safety from any thread |
 //! | `machine` | follow, pulse, toggle, pattern: pure |
@@ -22,6 +23,7 @@ mod driver;
 mod guard;
 mod machine;
 mod output;
+mod pwm;
 mod rppal;
 pub mod simulated;
 #[cfg(test)]
@@ -83,6 +85,7 @@ pub fn open(plan: &GpioPlan, action: &str) -> Result<Box<dyn Line>, GpioError> {
     match plan.backend {
         GpioBackend::Chardev => chardev::open(plan, action),
         GpioBackend::Rppal => rppal::open(plan),
+        GpioBackend::Pwm { duty, hertz } => pwm::open(plan, duty, hertz),
         GpioBackend::Simulated => simulated::open(plan, action),
     }
 }
@@ -96,6 +99,16 @@ pub enum GpioError {
         /// What the configuration asks for.
         chip: String,
         /// Path and label of each chip that there is.
+        available: String,
+    },
+    /// No such PWM chip.
+    #[error(
+        "there is no PWM chip \"{chip}\"; this board has {available} (a Raspberry Pi needs `dtoverlay=pwm` in config.txt)"
+    )]
+    NoPwm {
+        /// What the configuration asks for.
+        chip: String,
+        /// The chips that there are.
         available: String,
     },
     /// A label that several chips have.
@@ -173,6 +186,7 @@ impl GpioError {
     pub fn needs_a_person(&self) -> bool {
         match self {
             Self::NoChip { .. }
+            | Self::NoPwm { .. }
             | Self::AmbiguousChip { .. }
             | Self::NoLine { .. }
             | Self::AmbiguousLine { .. }

@@ -40,6 +40,9 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
         Section::Gpio if key.name == "pulse" => {
             ("", "[action.a]\ntype = \"gpio\"\nname = \"x\"\nmode = \"pulse\"\n", "")
         }
+        Section::Gpio if key.name == "duty" || key.name == "frequency" => {
+            ("", "[action.a]\ntype = \"gpio\"\nbackend = \"pwm\"\nchip = \"pwmchip0\"\nline = 1\n", "")
+        }
         Section::Gpio if key.name == "pattern" || key.name == "repeat" => {
             let gpio = "[action.a]\ntype = \"gpio\"\nname = \"x\"\nmode = \"pattern\"\npattern = [\"1s\"]\n";
             ("", gpio, "")
