@@ -14,8 +14,8 @@ fn a_message_with_a_part_number_is_answered_with_a_verdict() {
     let config = folder.path().join("spotter.toml");
     let text = format!(
         "[device]\nname = \"line\"\n[model]\npath = \"{root}/models/vgg16-gap-caltech101.onnx\"\n\
-         [[camera]]\nname = \"belt\"\nfiles = \"{root}/tests/photos/cup\"\nrepeat = true\nlive = true\nfps = 20\n\
-         [[station]]\nname = \"gate\"\ncamera = \"belt\"\nclasses = [\"cup\"]\ntimeout = \"60s\"\n\
+         [[camera]]\nname = \"belt\"\nfiles = \"{root}/tests/photos/wild_cat\"\nrepeat = true\nlive = true\nfps = 20\n\
+         [[station]]\nname = \"gate\"\ncamera = \"belt\"\nclasses = [\"wild_cat\"]\ntimeout = \"60s\"\n\
          pass = [\"broker\"]\nfail = [\"broker\"]\nfault = [\"broker\"]\n\
          [action.broker]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{}\"\n",
         broker.port
@@ -43,7 +43,7 @@ fn a_message_with_a_part_number_is_answered_with_a_verdict() {
     let [verdict] = named.as_slice() else { panic!("{told:?}") };
     assert_eq!(
         (&verdict["rule"], &verdict["state"], &verdict["label"]),
-        (&"gate".into(), &"pass".into(), &"cup".into())
+        (&"gate".into(), &"pass".into(), &"wild_cat".into())
     );
     assert!(verdict["probability"].as_f64() >= Some(0.6), "{verdict}");
     assert!(
