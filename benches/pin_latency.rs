@@ -75,6 +75,7 @@ impl Rig {
             decided: now,
             sequence,
             origin: None,
+            verdict: None,
         });
         let pins = self.handles.iter().filter(|handle| handle.is_urgent());
         for handle in pins.chain(self.handles.iter().filter(|handle| !handle.is_urgent())) {

@@ -4,8 +4,9 @@
 //! configuration are only ever touched by one thread, and nobody who asks can delay a pin.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::clock::Monotonic;
 use crate::telemetry::Counter;
 
 /// Commands that may wait: more than a person or a conveyor asks for in the time of one inference.
@@ -28,6 +29,15 @@ pub enum Command {
         /// The action's name.
         action: Arc<str>,
     },
+    /// A station is to judge one part.
+    Judge {
+        /// The station's name.
+        station: Arc<str>,
+        /// The part's number, if it is known.
+        part: Option<Arc<str>>,
+        /// The edge, or the message's arrival.
+        asked: Monotonic,
+    },
 }
 
 /// The queue is full: the command was not taken, and is counted.
@@ -40,12 +50,26 @@ pub struct Control {
     queue: Mutex<VecDeque<Command>>,
     refused: Counter,
     wake: Box<dyn Fn() + Send + Sync>,
+    before: OnceLock<Hook>,
 }
+
+type Hook = Box<dyn Fn(&Command) + Send + Sync>;
 
 impl Control {
     /// An empty queue. `wake` is called after each command and makes the loop look.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { queue: Mutex::default(), refused: Counter::default(), wake: Box::new(wake) })
+        Arc::new(Self {
+            queue: Mutex::default(),
+            refused: Counter::default(),
+            wake: Box::new(wake),
+            before: OnceLock::new(),
+        })
+    }
+
+    /// `hook` is called with each command on the thread that asks, before it is queued: for what cannot wait until the loop
+    /// has ended its inference. The first hook stays.
+    pub fn before(&self, hook: impl Fn(&Command) + Send + Sync + 'static) {
+        self.before.get_or_init(|| Box::new(hook));
     }
 
     /// Asks for `command`; never waits.
@@ -54,6 +78,11 @@ impl Control {
     /// [`Full`] when too many wait already.
     pub fn send(&self, command: Command) -> Result<(), Full> {
         let mut queue = self.lock();
+        if queue.len() < CAPACITY
+            && let Some(hook) = self.before.get()
+        {
+            hook(&command);
+        }
         if queue.len() >= CAPACITY {
             self.refused.increment();
             return Err(Full);

@@ -20,6 +20,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod files;
+pub mod inputs;
 pub mod kernels;
 pub mod model;
 pub mod panics;

@@ -34,6 +34,7 @@ fn event(change: Change) -> Message {
         probability: 0.9,
         captured: now,
         decided: now,
+        verdict: None,
         sequence: 1,
         origin: None,
     }))

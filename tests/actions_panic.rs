@@ -44,6 +44,7 @@ fn on() -> Message {
         probability: 0.9,
         captured: now,
         decided: now,
+        verdict: None,
         sequence: 1,
         origin: None,
     }))

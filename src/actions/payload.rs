@@ -6,6 +6,7 @@
 //! | `device`, `rule` | who says it, and which rule changed |
 //! | `state` | `"on"`, `"escalated"` (still on, for the rule's `escalate_after`) or `"off"` |
 //! | `reason` | why off: `"gone"` (the scores fell), `"stale"` (no camera delivers frames), `"unscheduled"`, `"disarmed"`; else `null` |
+//! | `part` | a station's verdict only (then `rule` is the station, `state` `"pass"`, `"fail"` or `"fault"`, and `reason` `"timeout"` or `"overflow"`): the part's number, or `null` |
 //! | `camera`, `region` | the view that decided it; `region` is `null` for the whole frame |
 //! | `class`, `label`, `probability` | the rule's best class in that frame: index, name, 0 to 1 |
 //! | `sequence`, `origin` | the frame's number, and its file if it came from one (else `null`) |
@@ -21,7 +22,7 @@ use serde::Serialize;
 
 use super::fnv1a;
 use crate::clock::Monotonic;
-use crate::rules::{Change, Event};
+use crate::rules::{Change, Event, Outcome};
 
 /// An event as JSON shows it; see the [module](self) for the fields. Field names are stable.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -42,6 +43,8 @@ pub struct EventPayload {
     pub captured: String,
     pub latency_ms: f64,
     pub pin_latency_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<Option<Arc<str>>>,
 }
 
 impl EventPayload {
@@ -51,8 +54,8 @@ impl EventPayload {
             id: event_id(device, event),
             device: device.clone(),
             rule: event.rule.clone(),
-            state: state_name(event.change),
-            reason: reason_name(event.change),
+            state: state_name(event),
+            reason: reason_name(event),
             camera: event.camera.clone(),
             region: event.region.clone(),
             class: event.class,
@@ -63,6 +66,7 @@ impl EventPayload {
             captured: wall_clock(event.captured),
             latency_ms: milliseconds(event.decided.since(event.captured)),
             pin_latency_ms: None,
+            part: event.verdict.as_ref().map(|verdict| verdict.part.clone()),
         }
     }
 
@@ -78,16 +82,24 @@ impl EventPayload {
     }
 }
 
-fn state_name(change: Change) -> &'static str {
-    match change {
-        Change::On => "on",
-        Change::Escalated => "escalated",
-        Change::Off(_) => "off",
+fn state_name(event: &Event) -> &'static str {
+    match (event.verdict.as_ref().map(|verdict| verdict.outcome), event.change) {
+        (Some(Outcome::Pass), _) => "pass",
+        (Some(Outcome::Fail), _) => "fail",
+        (Some(Outcome::TimedOut | Outcome::Overflow), _) => "fault",
+        (None, Change::On) => "on",
+        (None, Change::Escalated) => "escalated",
+        (None, Change::Off(_)) => "off",
     }
 }
 
-fn reason_name(change: Change) -> Option<&'static str> {
-    match change {
+fn reason_name(event: &Event) -> Option<&'static str> {
+    match event.verdict.as_ref().map(|verdict| verdict.outcome) {
+        Some(Outcome::TimedOut) => return Some("timeout"),
+        Some(Outcome::Overflow) => return Some("overflow"),
+        Some(Outcome::Pass | Outcome::Fail) | None => {}
+    }
+    match event.change {
         Change::On | Change::Escalated => None,
         Change::Off(reason) => Some(reason.name()),
     }
@@ -97,13 +109,19 @@ fn reason_name(change: Change) -> Option<&'static str> {
 fn event_id(device: &str, event: &Event) -> String {
     let decided = event.decided.as_duration().as_nanos().to_le_bytes();
     let sequence = event.sequence.to_le_bytes();
-    let parts: [&[u8]; 6] = [
+    // Two parts may be judged by one frame.
+    let verdict = event.verdict.as_ref();
+    let asked = verdict.map_or(0, |verdict| verdict.asked.as_duration().as_nanos()).to_le_bytes();
+    let part = verdict.and_then(|verdict| verdict.part.as_deref()).unwrap_or_default();
+    let parts: [&[u8]; 8] = [
         device.as_bytes(),
         event.rule.as_bytes(),
-        state_name(event.change).as_bytes(),
+        state_name(event).as_bytes(),
         event.camera.as_bytes(),
         &decided,
         &sequence,
+        &asked,
+        part.as_bytes(),
     ];
     format!("{:08x}-{:016x}", run_id(), fnv1a(&parts))
 }
@@ -150,6 +168,7 @@ pub(crate) mod tests {
             probability: 0.75,
             captured: decided - Duration::from_millis(25),
             decided,
+            verdict: None,
             sequence: 42,
             origin: Some(Arc::from(Path::new("photos/cat.jpg"))),
         }

@@ -1,5 +1,6 @@
 //! The hand-over from the camera threads to the one inference thread: one slot a camera.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ pub struct FrameSlots {
     counters: Vec<Arc<CameraCounters>>,
 }
 
+/// Reservations of one camera, with the frames that are kept, at most.
+const MOST_RESERVED: usize = 64;
+
 /// A frame that waits to be taken.
 struct Waiting {
     frame: Frame,
@@ -24,6 +28,10 @@ struct Waiting {
 
 struct State {
     slots: Vec<Option<Waiting>>,
+    /// By camera: the first frame captured from each of these moments on is kept, and not dropped for a newer one.
+    reserved: Vec<Vec<Monotonic>>,
+    /// Frames that are kept, with their cameras: no more than there were reservations.
+    kept: VecDeque<(usize, Frame)>,
     /// The camera that is served first next time, so that a fast one does not starve the others.
     next: usize,
     closed: bool,
@@ -34,7 +42,14 @@ struct State {
 impl FrameSlots {
     /// A slot for each camera, with its counters.
     pub fn new(counters: &[Arc<CameraCounters>]) -> Self {
-        let state = State { slots: counters.iter().map(|_| None).collect(), next: 0, closed: false, nudged: false };
+        let state = State {
+            slots: counters.iter().map(|_| None).collect(),
+            reserved: vec![Vec::new(); counters.len()],
+            kept: VecDeque::new(),
+            next: 0,
+            closed: false,
+            nudged: false,
+        };
         Self { state: Mutex::new(state), filled: Condvar::new(), emptied: Condvar::new(), counters: counters.to_vec() }
     }
 
@@ -42,6 +57,11 @@ impl FrameSlots {
     pub fn put(&self, camera: usize, frame: Frame) {
         let mut state = self.lock();
         if state.closed {
+            return;
+        }
+        if state.redeem(camera, frame.captured) {
+            state.kept.push_back((camera, frame));
+            self.filled.notify_one();
             return;
         }
         if state.slots[camera].replace(Waiting { frame, patient: false }).is_some() {
@@ -64,6 +84,24 @@ impl FrameSlots {
         }
         state.slots[camera] = Some(Waiting { frame, patient: true });
         self.filled.notify_one();
+        true
+    }
+
+    /// The first frame of `camera` that was captured at `from` or later is taken before all others, and not dropped for a
+    /// newer one; also if it waits here already. `false`: too many frames are reserved, and this one is not.
+    pub fn reserve(&self, camera: usize, from: Monotonic) -> bool {
+        let mut state = self.lock();
+        if state.slots.get(camera).is_none() || state.reserved[camera].len() + state.kept.len() >= MOST_RESERVED {
+            return false;
+        }
+        if state.kept.iter().any(|(other, frame)| *other == camera && frame.captured >= from) {
+            return true;
+        }
+        let waits = |it: &Waiting| !it.patient && it.frame.captured >= from;
+        match state.slots[camera].take_if(|waiting| waits(waiting)) {
+            Some(waiting) => state.kept.push_back((camera, waiting.frame)),
+            None => state.reserved[camera].push(from),
+        }
         true
     }
 
@@ -107,7 +145,17 @@ impl FrameSlots {
 }
 
 impl State {
+    /// Whether a frame captured at `captured` was reserved; it stands for all reservations up to then.
+    fn redeem(&mut self, camera: usize, captured: Monotonic) -> bool {
+        let before = self.reserved[camera].len();
+        self.reserved[camera].retain(|from| *from > captured);
+        self.reserved[camera].len() < before
+    }
+
     fn take(&mut self) -> Option<(usize, Frame)> {
+        if let Some(kept) = self.kept.pop_front() {
+            return Some(kept);
+        }
         let count = self.slots.len();
         let index = (0..count).map(|i| (self.next + i) % count).find(|&i| self.slots[i].is_some())?;
         self.next = (index + 1) % count;
@@ -115,6 +163,7 @@ impl State {
             if patient {
                 frame.captured = Monotonic::now();
             }
+            self.redeem(index, frame.captured);
             (index, frame)
         })
     }
@@ -152,6 +201,28 @@ mod tests {
         slots.nudge();
         slots.put(0, frame(7));
         assert_eq!(slots.take(Duration::ZERO).map(|(_, f)| f.sequence), Some(7));
+    }
+
+    #[test]
+    fn a_reserved_frame_is_not_dropped_for_a_newer_one() {
+        let at = |ms| Monotonic::default() + Duration::from_millis(ms);
+        let stamped = |n: u64| Frame { captured: at(10 * n), ..frame(n) };
+        let slots = slots(2);
+        assert!(slots.reserve(0, at(15)) && slots.reserve(0, at(35)) && slots.reserve(0, at(38)));
+        slots.put(1, stamped(1));
+        (0..8).for_each(|n| slots.put(0, stamped(n)));
+        // 2 is the first from 15 ms on, 4 from 35 and 38; then what waits by turns.
+        let taken: Vec<_> = std::iter::from_fn(|| slots.take(Duration::ZERO)).map(|(i, f)| (i, f.sequence)).collect();
+        assert_eq!(taken, [(0, 2), (0, 4), (0, 7), (1, 1)]);
+        assert_eq!(slots.counters[0].dropped_stale.get(), 5);
+        // One that waits already, and one that is too early.
+        slots.put(0, stamped(9));
+        assert!(slots.reserve(0, at(90)) && slots.reserve(0, at(95)));
+        (10..13).for_each(|n| slots.put(0, stamped(n)));
+        let taken: Vec<_> = std::iter::from_fn(|| slots.take(Duration::ZERO)).map(|(_, f)| f.sequence).collect();
+        assert_eq!(taken, [9, 10, 12]);
+        assert!((0..MOST_RESERVED).all(|_| slots.reserve(1, at(999))) && !slots.reserve(1, at(999)), "bounded");
+        assert!(!slots.reserve(7, at(0)), "no such camera");
     }
 
     #[test]

@@ -4,10 +4,16 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::defaults::{DEFAULT_DISCOVERY, DEFAULT_OUTBOX, DEFAULT_PULSE, DEFAULT_TOPIC};
+use toml::de::DeValue;
+
+use super::defaults::{
+    DEFAULT_DISCOVERY, DEFAULT_DUTY, DEFAULT_FREQUENCY, DEFAULT_OUTBOX, DEFAULT_PATTERN_REPEAT, DEFAULT_PULSE,
+    DEFAULT_TOPIC,
+};
 use super::keys::Section;
 use super::plan::{
-    ActionKind, ActionPlan, GpioBackend, GpioLine, GpioMode, GpioPlan, Level, LogPlan, MqttPlan, MqttVersion, Secret,
+    ActionKind, ActionPlan, GpioBackend, GpioLine, GpioMode, GpioPlan, Level, LogPlan, MqttPlan, MqttVersion, Pattern,
+    Secret,
 };
 use super::reader::Table;
 use super::values::{self, BrokerUrl};
@@ -52,9 +58,14 @@ pub(super) fn read(actions: &Table<'_>, name: &str) -> Option<ActionPlan> {
 }
 
 fn gpio(table: &Table<'_>) -> GpioPlan {
-    let backends =
-        [("chardev", GpioBackend::Chardev), ("rppal", GpioBackend::Rppal), ("simulated", GpioBackend::Simulated)];
+    let backends = [
+        ("chardev", GpioBackend::Chardev),
+        ("rppal", GpioBackend::Rppal),
+        ("pwm", pwm(table)),
+        ("simulated", GpioBackend::Simulated),
+    ];
     let backend = table.choice("backend", &backends).unwrap_or(GpioBackend::Chardev);
+    only_with_pwm(table, backend);
     let active_low = table.boolean("active_low").unwrap_or(false);
     let safe = table.choice("safe", &[("low", Level::Low), ("high", Level::High)]);
     GpioPlan {
@@ -68,7 +79,7 @@ fn gpio(table: &Table<'_>) -> GpioPlan {
     }
 }
 
-fn line(table: &Table<'_>, backend: GpioBackend) -> GpioLine {
+pub(super) fn line(table: &Table<'_>, backend: GpioBackend) -> GpioLine {
     let offset = table.integer("line", LINES).and_then(|line| u32::try_from(line).ok());
     let name = table.text("name");
     match (table.has("line"), table.has("name")) {
@@ -88,18 +99,58 @@ fn line(table: &Table<'_>, backend: GpioBackend) -> GpioLine {
     }
 }
 
-fn mode(table: &Table<'_>) -> GpioMode {
-    let pulse = table.duration("pulse", PULSE);
-    let modes = [
-        ("follow", GpioMode::Follow),
-        ("pulse", GpioMode::Pulse(pulse.unwrap_or(DEFAULT_PULSE))),
-        ("toggle", GpioMode::Toggle),
-    ];
-    let mode = table.choice("mode", &modes).unwrap_or(GpioMode::Follow);
-    if table.has("pulse") && !matches!(mode, GpioMode::Pulse(_)) {
-        table.problem("pulse", "has an effect with `mode = \"pulse\"` only; set that mode, or remove it");
+fn pwm(table: &Table<'_>) -> GpioBackend {
+    let duty = table.number("duty", 0.001..=1.0).unwrap_or(f64::from(DEFAULT_DUTY) / 1000.0);
+    let hertz = table.integer("frequency", 1..=1_000_000).and_then(|hertz| u32::try_from(hertz).ok());
+    GpioBackend::Pwm { duty: (duty * 1000.0).round() as u16, hertz: hertz.unwrap_or(DEFAULT_FREQUENCY) }
+}
+
+fn only_with_pwm(table: &Table<'_>, backend: GpioBackend) {
+    let is_pwm = matches!(backend, GpioBackend::Pwm { .. });
+    for key in ["duty", "frequency"].into_iter().filter(|key| table.has(key) && !is_pwm) {
+        table.problem(key, "has an effect with `backend = \"pwm\"` only; set that backend, or remove it");
     }
-    mode
+    if is_pwm && table.has("name") {
+        table.problem("name", "a PWM chip knows channels by number only; write `line`, the channel");
+    }
+    if is_pwm && !table.has("chip") {
+        table.problem("chip", "is missing; add for instance `chip = \"pwmchip0\"`: `ls -l /sys/class/pwm` shows them");
+    }
+}
+
+fn mode(table: &Table<'_>) -> GpioMode {
+    let modes = [("follow", "follow"), ("pulse", "pulse"), ("toggle", "toggle"), ("pattern", "pattern")];
+    let word = table.choice("mode", &modes).unwrap_or("follow");
+    for (key, mode) in [("pulse", "pulse"), ("pattern", "pattern"), ("repeat", "pattern")] {
+        if table.has(key) && word != mode {
+            table.problem(key, format!("has an effect with `mode = {mode:?}` only; set that mode, or remove it"));
+        }
+    }
+    let pulse = table.duration("pulse", PULSE).unwrap_or(DEFAULT_PULSE);
+    let pattern = pattern(table, word == "pattern");
+    match word {
+        "pulse" => GpioMode::Pulse(pulse),
+        "pattern" => GpioMode::Pattern(pattern),
+        "toggle" => GpioMode::Toggle,
+        _ => GpioMode::Follow,
+    }
+}
+
+fn pattern(table: &Table<'_>, needed: bool) -> Pattern {
+    if needed {
+        table.require("pattern");
+    }
+    let step = |table: &Table<'_>, value: &DeValue<'_>| match value.as_str() {
+        Some(text) => values::duration_within(&table.expand(text)?, &PULSE),
+        None => Err(format!("is {}, and must be a duration such as \"200ms\"", values::with_article(value))),
+    };
+    let steps: Option<Vec<Duration>> =
+        table.list("pattern", step).map(|steps| steps.into_iter().map(|(_, step)| step).collect());
+    if table.is_empty_list("pattern") {
+        table.problem("pattern", "is empty; write how long the line is active, inactive, active…");
+    }
+    let repeat = table.integer("repeat", 1..=1000).and_then(|times| u32::try_from(times).ok());
+    Pattern { steps: steps.unwrap_or_default(), repeat: repeat.unwrap_or(DEFAULT_PATTERN_REPEAT) }
 }
 
 fn mqtt(table: &Table<'_>) -> MqttPlan {

@@ -19,6 +19,18 @@ pub const DEFAULT_OFF_SHARE: f32 = 2.0 / 3.0;
 pub const DEFAULT_HITS: u32 = 1;
 /// Long enough for a relay, a siren or a PLC's input filter.
 pub const DEFAULT_PULSE: Duration = Duration::from_millis(500);
+/// A pattern is played once, like a pulse.
+pub const DEFAULT_PATTERN_REPEAT: u32 = 1;
+/// Thousandths: half, which a lamp or a motor shows as such.
+pub const DEFAULT_DUTY: u16 = 500;
+/// Above flicker, below what an optocoupler or a motor driver no longer follows.
+pub const DEFAULT_FREQUENCY: u32 = 1000;
+/// A conveyor's part is long past the camera by then.
+pub const DEFAULT_VERDICT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Parts between the sensor and the camera.
+pub const DEFAULT_STATION_QUEUE: usize = 8;
+/// The bounce of a reed contact or a relay; a light barrier has none.
+pub const DEFAULT_DEBOUNCE: Duration = Duration::from_millis(5);
 /// The first part of every topic.
 pub const DEFAULT_TOPIC: &str = "spotter";
 /// The prefix that Home Assistant listens to unless told otherwise.

@@ -14,6 +14,8 @@ pub enum Section {
     Root,
     /// `[device]`
     Device,
+    /// `[device.ready]`, `[device.fault]`, `[device.heartbeat]`
+    DeviceLine,
     /// `[model]`
     Model,
     /// `[[camera]]`
@@ -32,6 +34,12 @@ pub enum Section {
     Group,
     /// `[page]`
     Page,
+    /// `[[station]]`
+    Station,
+    /// `[input]`: any key, the inputs' names.
+    Inputs,
+    /// `[input.NAME]`
+    Input,
     /// `[action]`: any key, the actions' names.
     Actions,
     /// `[action.NAME]` before its type is known.
@@ -52,14 +60,17 @@ pub enum Section {
 
 impl Section {
     /// The sections that have a table of keys in the reference, in its order.
-    pub const REFERENCE: [Section; 14] = [
+    pub const REFERENCE: [Section; 17] = [
         Section::Device,
+        Section::DeviceLine,
         Section::Model,
         Section::Camera,
         Section::Region,
         Section::Rule,
         Section::ArmedBy,
         Section::Group,
+        Section::Station,
+        Section::Input,
         Section::Gpio,
         Section::Mqtt,
         Section::Log,
@@ -74,6 +85,7 @@ impl Section {
         match self {
             Section::Root => "the file",
             Section::Device => "[device]",
+            Section::DeviceLine => "[device.ready], [device.fault], [device.heartbeat]",
             Section::Model => "[model]",
             Section::Camera => "[[camera]]",
             Section::Region => "[[camera.region]]",
@@ -82,6 +94,8 @@ impl Section {
             Section::ArmedBy => "armed_by = { … } in [[rule]]",
             Section::Groups | Section::Group => "[group.NAME]",
             Section::Page => "[page]",
+            Section::Station => "[[station]]",
+            Section::Inputs | Section::Input => "[input.NAME]",
             Section::Actions | Section::Action => "[action.NAME]",
             Section::Gpio => "[action.NAME], type = \"gpio\"",
             Section::Mqtt => "[action.NAME], type = \"mqtt\"",
@@ -94,7 +108,7 @@ impl Section {
 
     /// The section takes any key.
     pub(super) fn is_open(self) -> bool {
-        matches!(self, Section::Controls | Section::Groups | Section::Actions | Section::Action)
+        matches!(self, Section::Controls | Section::Groups | Section::Inputs | Section::Actions | Section::Action)
     }
 }
 
@@ -139,7 +153,8 @@ const fn key(
 
 use Absent::{Default, Means, Required};
 use Section::{
-    ArmedBy, Camera, Device, Gpio, Group, Hook, Log, Model, Mqtt, Page, Region, Root, Rule, Snapshot, Webhook,
+    ArmedBy, Camera, Device, DeviceLine, Gpio, Group, Hook, Input, Log, Model, Mqtt, Page, Region, Root, Rule,
+    Snapshot, Station, Webhook,
 };
 
 const DURATION: &str = "a duration";
@@ -159,8 +174,20 @@ pub const KEYS: &[Key] = &[
     key(Root, "group", "a table of tables", Means("no groups"), "classes under one name", "{ pets = { classes = [\"*cat*\"] } }"),
     key(Root, "action", "a table of tables", Means("nothing is done"), "what is done about it", "{ events = { type = \"log\" } }"),
     key(Root, "page", "a table", Means("nothing listens"), "the page in a browser, and the metrics", "{ listen = \"127.0.0.1:8080\" }"),
+    key(Root, "station", "a list of tables", Means("no part is judged"), "where single parts are judged on request", "[{ name = \"gate\", camera = \"feeder\", classes = [\"cup\"] }]"),
+    key(Root, "input", "a table of tables", Means("nothing is listened to"), "GPIO lines that are listened to", "{ sensor = { chip = \"pinctrl-rp1\", line = 22 } }"),
 
     key(Device, "name", STRING, Means("the host's name"), "the board's name, in MQTT topics and client ids", "\"garden\""),
+    key(Device, "ready", "a table", Means("no such line"), "a line that is active while the model is loaded and the daemon runs", "{ chip = \"pinctrl-rp1\", line = 5 }"),
+    key(Device, "fault", "a table", Means("no such line"), "a line that is active while a camera or an action does not work, or after something was dropped or timed out, until the next verdict in time", "{ chip = \"pinctrl-rp1\", line = 6 }"),
+    key(Device, "heartbeat", "a table", Means("no such line"), "a line that changes, at most four times a second, while the inference loop makes progress", "{ chip = \"pinctrl-rp1\", line = 13 }"),
+
+    key(DeviceLine, "backend", STRING, Default("\"chardev\""), "as an action's", "\"simulated\""),
+    key(DeviceLine, "chip", STRING, Means("any chip that has the named line"), "the chip's label or path", "\"pinctrl-rp1\""),
+    key(DeviceLine, "line", INTEGER, Means("`line` or `name` is needed"), "the line's offset on the chip", "5"),
+    key(DeviceLine, "name", STRING, Means("see `line`"), "the line's name, instead of `line`", "\"GPIO5\""),
+    key(DeviceLine, "active_low", BOOLEAN, Default("false"), "the active level is low", "true"),
+    key(DeviceLine, "safe", STRING, Means("the inactive level; of `fault` the active one"), "`low` or `high`: the level driven at start, at exit and at a failure", "\"low\""),
 
     key(Device, "timezone", STRING, Means("the system's"), "the time zone of schedules", "\"Europe/Berlin\""),
 
@@ -215,15 +242,40 @@ pub const KEYS: &[Key] = &[
 
     key(Group, "classes", "a list of labels", Required, "labels, indices or globs, as of a rule", "[\"wild_cat\", \"*dog*\"]"),
 
+    key(Station, "name", STRING, Required, "the station's name, in topics: letters, digits, `-`, `_`", "\"gate\""),
+    key(Station, "camera", STRING, Required, "the one view that it looks at: `camera` or `camera/region`", "\"feeder\""),
+    key(Station, "trigger", STRING, Means("messages alone ask"), "the input whose edges ask for a verdict", "\"sensor\""),
+    key(Station, "classes", "a list of labels", Required, "what a good part shows: labels, indices or globs; the most probable one counts", "[\"cup\"]"),
+    key(Station, "on", NUMBER, Default("0.6"), "a part passes from this probability up", "0.80"),
+    key(Station, "delay", DURATION, Default("\"0s\""), "from the edge to the earliest frame that is judged: the way from the sensor to the camera", "\"120ms\""),
+    key(Station, "timeout", DURATION, Default("\"2s\""), "from the edge to the verdict at most; then it is a fault", "\"1s\""),
+    key(Station, "queue", INTEGER, Default("8"), "requests that may wait, 1 to 32; one more is a fault", "4"),
+    key(Station, "pass", STRINGS, Default("[]"), "actions for a part that passes", "[\"siren\"]"),
+    key(Station, "fail", STRINGS, Default("[]"), "actions for a part that fails", "[\"siren\"]"),
+    key(Station, "fault", STRINGS, Default("[]"), "actions for a part without a verdict", "[\"siren\"]"),
+
+    key(Input, "backend", STRING, Default("\"chardev\""), "`chardev` or `simulated`", "\"simulated\""),
+    key(Input, "chip", STRING, Means("any chip that has the named line"), "the chip's label or path", "\"pinctrl-rp1\""),
+    key(Input, "line", INTEGER, Means("`line` or `name` is needed"), "the line's offset on the chip", "22"),
+    key(Input, "name", STRING, Means("see `line`"), "the line's name, instead of `line`", "\"GPIO22\""),
+    key(Input, "active_low", BOOLEAN, Default("false"), "the active level is low: a falling edge counts", "true"),
+    key(Input, "bias", STRING, Default("\"as-is\""), "the resistor in the chip: `as-is`, `pull-up`, `pull-down` or `disabled`", "\"pull-up\""),
+    key(Input, "debounce", DURATION, Default("\"5ms\""), "an edge counts, at once, when the line was inactive for this long before it", "\"20ms\""),
+    key(Input, "beat", DURATION, Means("none"), "with `backend = \"simulated\"`: an edge by itself every so often", "\"500ms\""),
+
     key(Section::Action, "type", STRING, Required, "what kind of action it is", "\"log\""),
 
     key(Gpio, "type", STRING, Required, "a pin", "\"gpio\""),
-    key(Gpio, "backend", STRING, Default("\"chardev\""), "`chardev` (the kernel's character device), `rppal` (memory-mapped, Raspberry Pi) or `simulated`", "\"simulated\""),
+    key(Gpio, "backend", STRING, Default("\"chardev\""), "`chardev` (the kernel's character device), `rppal` (memory-mapped, Raspberry Pi), `pwm` (a channel of a PWM chip) or `simulated`", "\"simulated\""),
     key(Gpio, "chip", STRING, Means("any chip that has the named line"), "the chip's label or path", "\"pinctrl-rp1\""),
     key(Gpio, "line", INTEGER, Means("`line` or `name` is needed"), "the line's offset on the chip", "17"),
     key(Gpio, "name", STRING, Means("see `line`"), "the line's name, instead of `line`", "\"GPIO17\""),
-    key(Gpio, "mode", STRING, Default("\"follow\""), "`follow` (active while a rule is on), `pulse`, or `toggle` (changes each time a rule turns on)", "\"follow\""),
+    key(Gpio, "mode", STRING, Default("\"follow\""), "`follow` (active while a rule is on), `pulse`, `toggle` (changes each time a rule turns on) or `pattern`", "\"follow\""),
     key(Gpio, "pulse", DURATION, Means("`\"500ms\"`"), "with `mode = \"pulse\"`: how long", "\"500ms\""),
+    key(Gpio, "pattern", "a list of durations", Means("needed with `mode = \"pattern\"`"), "with `mode = \"pattern\"`: how long active, inactive, active…; another event in the meantime begins the count of repetitions anew", "[\"200ms\", \"100ms\", \"200ms\"]"),
+    key(Gpio, "repeat", INTEGER, Means("once"), "with `mode = \"pattern\"`: how often it is played, 1 to 1000; an inactive time at its end parts the repetitions", "3"),
+    key(Gpio, "duty", NUMBER, Means("`0.5`"), "with `backend = \"pwm\"`: the share of each period when active, 0.001 to 1", "0.25"),
+    key(Gpio, "frequency", INTEGER, Means("`1000`"), "with `backend = \"pwm\"`: periods a second, 1 to 1000000", "1000"),
     key(Gpio, "active_low", BOOLEAN, Default("false"), "the active level is low", "true"),
     key(Gpio, "safe", STRING, Means("the inactive level"), "`low` or `high`: the level driven at start, at exit and at a failure", "\"low\""),
 

@@ -19,6 +19,7 @@ mod rule;
 pub mod schedule;
 mod secrets;
 pub(crate) mod similar;
+mod station;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -151,13 +152,21 @@ fn read_plan(root: &Table<'_>) -> Plan {
         brokers: actions.as_ref().is_some_and(arming::has_broker),
         zone: schedule::zone(device.as_ref()),
     };
+    let plans = actions.as_ref().map(read_actions).unwrap_or_default();
+    let device = root.table("device", Section::Device);
+    let inputs = station::read_inputs(root);
+    let stations = station::read_all(root, &known, &inputs, &plans);
+    let lines = device.as_ref().map(|it| station::read_device_lines(it, &plans)).unwrap_or_default();
     Plan {
         device: read_device(device.as_ref()),
         timezone: known.zone.clone(),
         model: read_model(root),
         rules: read_rules(root, &known),
         groups: groups.as_ref().map(read_groups).unwrap_or_default(),
-        actions: actions.as_ref().map(read_actions).unwrap_or_default(),
+        actions: plans,
+        stations,
+        inputs,
+        lines,
         page: root.table("page", Section::Page).map(|page| page::read(&page)),
         cameras,
     }

@@ -29,6 +29,12 @@ pub struct Plan {
     pub actions: Vec<ActionPlan>,
     /// The page and the metrics; `None`: nothing listens.
     pub page: Option<PagePlan>,
+    /// Where single parts are judged, in the file's order; names are unique.
+    pub stations: Vec<StationPlan>,
+    /// Lines that are listened to; names are unique.
+    pub inputs: Vec<InputPlan>,
+    /// What a PLC is told of the device itself.
+    pub lines: DeviceLines,
 }
 
 /// `[page]`
@@ -44,6 +50,78 @@ pub struct PagePlan {
     pub hosts: Vec<String>,
     /// The folder for training photos; `None`: none are taken.
     pub photos: Option<PathBuf>,
+}
+
+/// `[device.ready]`, `[device.fault]`, `[device.heartbeat]`; their mode is [`GpioMode::Follow`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeviceLines {
+    /// Active while the model is loaded and the loop runs.
+    pub ready: Option<GpioPlan>,
+    /// Active while something does not work as configured.
+    pub fault: Option<GpioPlan>,
+    /// Changes while the inference loop makes progress.
+    pub heartbeat: Option<GpioPlan>,
+}
+
+/// `[[station]]`: each request gets one verdict.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StationPlan {
+    /// Unique, also among the rules.
+    pub name: Arc<str>,
+    /// `camera` or `camera/region`: one view, which exists.
+    pub view: String,
+    /// The input whose edges ask, if any; a message can always ask.
+    pub trigger: Option<String>,
+    /// Labels, indices or globs that a good part shows; never empty.
+    pub classes: Vec<String>,
+    /// A part passes from this probability up.
+    pub on: f32,
+    /// From the edge to the earliest frame that counts.
+    pub delay: Duration,
+    /// From the edge to the verdict at most. Longer than `delay`.
+    pub timeout: Duration,
+    /// Requests that may wait at a time.
+    pub queue: usize,
+    /// Actions for a part that passes. All of them exist; none follows.
+    pub pass: Vec<String>,
+    /// Actions for a part that fails.
+    pub fail: Vec<String>,
+    /// Actions for a part without a verdict.
+    pub fault: Vec<String>,
+}
+
+/// `[input.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputPlan {
+    /// Unique.
+    pub name: Arc<str>,
+    /// Never [`GpioBackend::Rppal`].
+    pub backend: GpioBackend,
+    /// As an action's.
+    pub chip: Option<String>,
+    /// Which line of it.
+    pub line: GpioLine,
+    /// The active level is low.
+    pub active_low: bool,
+    /// The resistor in the chip.
+    pub bias: Bias,
+    /// An edge counts when the line was quiet for this long before it.
+    pub debounce: Duration,
+    /// Simulated: an edge by itself every so often.
+    pub beat: Option<Duration>,
+}
+
+/// The resistor of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bias {
+    /// As the chip or the device tree set it.
+    AsIs,
+    /// Towards the supply.
+    PullUp,
+    /// Towards ground.
+    PullDown,
+    /// None.
+    Disabled,
 }
 
 /// `[model]`
@@ -259,17 +337,6 @@ pub struct ArmingInput {
     pub bias: Bias,
 }
 
-/// The resistor at an input line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bias {
-    /// As the board has it.
-    AsIs,
-    /// To the supply's voltage.
-    PullUp,
-    /// To 0 V.
-    PullDown,
-}
-
 /// `[group.NAME]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupPlan {
@@ -331,6 +398,13 @@ pub enum GpioBackend {
     Rppal,
     /// No hardware: a chip in memory that keeps a timeline.
     Simulated,
+    /// A channel of a PWM chip, through `/sys/class/pwm`: active is a share of each period.
+    Pwm {
+        /// Of the period, in thousandths, 1 to 1000.
+        duty: u16,
+        /// Periods a second, 1 to 1000000.
+        hertz: u32,
+    },
 }
 
 /// A line by offset on its chip or by its name.
@@ -343,7 +417,7 @@ pub enum GpioLine {
 }
 
 /// How a line follows a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GpioMode {
     /// Active while the rule is on.
     Follow,
@@ -351,6 +425,17 @@ pub enum GpioMode {
     Pulse(Duration),
     /// Changes each time the rule turns on.
     Toggle,
+    /// Plays this when the rule turns on; a second one in the meantime makes it begin its count anew.
+    Pattern(Pattern),
+}
+
+/// Times for which a line is active, inactive, active and so on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// Active first; never empty, none zero.
+    pub steps: Vec<Duration>,
+    /// How often the whole is played, at least once.
+    pub repeat: u32,
 }
 
 /// An electrical level.

@@ -69,17 +69,18 @@ fn escalation(table: &Table<'_>, known: &Known) -> Option<EscalationPlan> {
     (!actions.is_empty()).then(|| EscalationPlan { after: after.unwrap_or(*ESCALATION.end()), actions })
 }
 
+pub(super) fn probability(table: &Table<'_>, key: &str) -> Option<f32> {
+    let value = table.number(key, 0.0..=1.0)?;
+    if value > 0.0 {
+        return Some(value as f32);
+    }
+    table.problem(key, "0 is reached by every frame; write a probability above 0");
+    None
+}
+
 fn thresholds(table: &Table<'_>) -> (f32, f32) {
-    let probability = |key| {
-        let value = table.number(key, 0.0..=1.0)?;
-        if value > 0.0 {
-            return Some(value as f32);
-        }
-        table.problem(key, "0 is reached by every frame; write a probability above 0");
-        None
-    };
-    let on = probability("on").unwrap_or(DEFAULT_ON);
-    let off = probability("off");
+    let on = probability(table, "on").unwrap_or(DEFAULT_ON);
+    let off = probability(table, "off");
     if let Some(problem) = off.and_then(|off| above(off, on)) {
         table.problem("off", problem);
     }

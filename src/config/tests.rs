@@ -1,5 +1,7 @@
 //! Files and the plans or problems that they must give; the table of keys against the reader; files that make no sense.
 
+mod station;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

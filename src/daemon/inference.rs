@@ -11,6 +11,7 @@ use crate::clock::Monotonic;
 use crate::config::plan::{CameraPlan, Orientation, RegionPlan};
 use crate::model::{Model, ModelError};
 use crate::preprocess::{InputTensor, Preprocessor};
+use crate::rules::station::{Request, StationSet};
 use crate::rules::{Change, Event, Observation, RuleSet};
 use crate::telemetry::CameraCounters;
 
@@ -31,6 +32,7 @@ pub(super) struct View {
 pub(super) struct Inference {
     model: Model,
     rules: RuleSet,
+    stations: StationSet,
     cameras: Vec<View>,
     recorder: Arc<Recorder>,
     watcher: Watcher,
@@ -43,7 +45,7 @@ impl Inference {
     /// Makes ready to classify the frames of `cameras`, whose counters are in the same order.
     pub(super) fn new(
         model: Model,
-        rules: RuleSet,
+        (rules, stations): (RuleSet, StationSet),
         cameras: &[CameraPlan],
         counters: &[Arc<CameraCounters>],
         recorder: Arc<Recorder>,
@@ -61,7 +63,7 @@ impl Inference {
             })
             .collect();
         let input = InputTensor::U8(Vec::new());
-        Self { model, rules, cameras, recorder, watcher, keep_pictures, rgb: Rgb::default(), input }
+        Self { model, rules, stations, cameras, recorder, watcher, keep_pictures, rgb: Rgb::default(), input }
     }
 
     /// Classifies every view of a frame of camera `index` and gives the events that follow.
@@ -111,7 +113,9 @@ impl Inference {
             probabilities: self.model.probabilities(&scores).into(),
         };
         let decided = Monotonic::now();
-        let events = self.rules.observe(&observation, decided);
+        // A part that waits at the gate before a rule.
+        let mut events = self.stations.observe(&observation, decided);
+        events.extend(self.rules.observe(&observation, decided));
         let stages = &self.watcher.board().stages;
         stages.preprocess.add(started.since(began));
         stages.inference.add(inference);
@@ -158,7 +162,9 @@ impl Inference {
 
     /// Lets time pass in the rules: holds end, cameras become stale.
     pub(super) fn tick(&mut self, now: Monotonic) -> Vec<Event> {
-        self.rules.tick(now)
+        let mut events = self.stations.tick(now);
+        events.extend(self.rules.tick(now));
+        events
     }
 
     /// The rules, for what is asked of them from outside.
@@ -168,6 +174,14 @@ impl Inference {
 
     /// When [`Self::tick`] is wanted next.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
-        self.rules.next_deadline()
+        self.rules.next_deadline().into_iter().chain(self.stations.next_deadline()).min()
+    }
+
+    /// Asks a station for a verdict; one follows at once if too many are asked for.
+    pub(super) fn ask(&mut self, station: &str, request: Request) -> Vec<Event> {
+        self.stations.ask(station, request, Monotonic::now()).unwrap_or_else(|| {
+            log::warn!("a verdict was asked of the station {station:?}, and there is none of that name");
+            Vec::new()
+        })
     }
 }

@@ -6,6 +6,8 @@
 mod arming;
 mod dispatch;
 mod inference;
+mod judge;
+mod lines;
 mod notify;
 mod pin_test;
 pub mod recorder;
@@ -27,7 +29,9 @@ use crate::clock::Monotonic;
 use crate::config::Plan;
 use crate::config::plan::{ActionPlan, SourcePlan};
 use crate::control::{Command, Control};
+use crate::inputs::Inputs;
 use crate::model::{Labels, LoadOptions, Model, ModelError, ModelFiles};
+use crate::rules::station::{Request, StationSet};
 use crate::rules::{self, RuleProblem, RuleSet};
 use crate::telemetry::CameraCounters;
 use crate::telemetry::board::Board;
@@ -36,6 +40,7 @@ use crate::web;
 use arming::ArmingStore;
 use dispatch::Dispatcher;
 use inference::Inference;
+use lines::Lines;
 use notify::Notifier;
 use pin_test::PinTests;
 use recorder::Recorder;
@@ -117,16 +122,19 @@ pub fn run(plan: &Plan, options: Options) -> Result<Summary, DaemonError> {
         let slots = slots.clone();
         move || slots.nudge()
     });
+    judge::keep_frames_that_are_asked_for(plan, &slots, &control);
     // Before any pin is driven: a signal while the model loads must not end the process past the safe levels.
     let _signals = {
         let slots = slots.clone();
         SignalThread::start(stop.clone(), move || slots.close()).map_err(|e| start_error("signal handlers", e))?
     };
+    // The fault line is active from here until the model is loaded.
+    let lines = Lines::open(&plan.lines);
     let recorder = Arc::new(Recorder::new());
     let board = watch::board(plan, &counters);
     let witness = Arc::new(watch::Witness { recorder: recorder.clone(), board: board.clone() });
     let actions = actions::start(&plan.actions, action_context(plan, witness, control.clone()))?;
-    let dispatcher = Arc::new(Dispatcher::new(actions, &plan.rules, recorder.clone(), board.clone()));
+    let dispatcher = Arc::new(Dispatcher::new(actions, plan, recorder.clone(), board.clone()));
     let _page = start_page(plan, &board, &control, &dispatcher)?;
     let watch = Watch {
         plan,
@@ -138,7 +146,7 @@ pub fn run(plan: &Plan, options: Options) -> Result<Summary, DaemonError> {
         control: &control,
         board: &board,
     };
-    let outcome = watch.run(&recorder);
+    let outcome = watch.run(&recorder, lines);
     let elapsed = Monotonic::now().since(recorder.started());
     // However it ended, nothing is left behind.
     let actions = close_actions(&dispatcher);
@@ -157,18 +165,19 @@ struct Watch<'a> {
     slots: &'a Arc<FrameSlots>,
     stop: &'a Arc<AtomicBool>,
     dispatcher: &'a Arc<Dispatcher>,
-    control: &'a Control,
+    control: &'a Arc<Control>,
     board: &'a Arc<Board>,
 }
 
 impl Watch<'_> {
     /// Loads the model, watches the cameras until the end, and describes the model.
-    fn run(&self, recorder: &Arc<Recorder>) -> Result<String, DaemonError> {
+    fn run(&self, recorder: &Arc<Recorder>, lines: Lines) -> Result<String, DaemonError> {
         let plan = self.plan;
         let load = LoadOptions { engine: plan.model.kernel.clone(), threads: plan.model.threads };
         let mut model = Model::load(&plan.model.path, &load)?;
         let mut rules = compile_rules(plan, model.labels())?;
         let arming = self.recall(&mut rules);
+        let rules = (rules, compile_stations(plan, model.labels())?);
         self_test::run(&mut model)?;
         let description = model.load_report().to_string();
         log::info!("model {}: {description}", plan.model.path.display());
@@ -180,11 +189,26 @@ impl Watch<'_> {
         let started = cameras.start(self);
         let outcome = started.and_then(|()| {
             let (slots, stop, dispatcher, control) = (self.slots, self.stop, self.dispatcher, self.control);
+            let listeners = judge::listeners(self.plan, self.control);
+            let inputs = Inputs::start(listeners).map_err(|e| start_error("threads of the inputs", e))?;
             let (wall, schedules) = (WallClock::new(Monotonic::now()), plan.rules.iter().any(|r| r.schedule.is_some()));
             let cameras = &cameras;
             let (plan, tests) = (&self.plan.actions[..], PinTests::default());
-            let watching =
-                Loop { inference, slots, stop, dispatcher, control, cameras, arming, wall, schedules, plan, tests };
+            let watching = Loop {
+                inference,
+                slots,
+                stop,
+                dispatcher,
+                control,
+                cameras,
+                arming,
+                wall,
+                schedules,
+                plan,
+                tests,
+                inputs,
+                lines,
+            };
             Ok(watching.run(self.options.once, recorder)?)
         });
         self.stop.store(true, Ordering::SeqCst);
@@ -260,6 +284,10 @@ fn compile_rules(plan: &Plan, labels: &Labels) -> Result<RuleSet, DaemonError> {
     rules::compile(plan, &labels.iter().collect::<Vec<_>>()).map_err(DaemonError::Rules)
 }
 
+fn compile_stations(plan: &Plan, labels: &Labels) -> Result<StationSet, DaemonError> {
+    StationSet::compile(plan, &labels.iter().collect::<Vec<_>>()).map_err(DaemonError::Rules)
+}
+
 /// Drives every line to its safe level, from any thread, in whatever state the rest is.
 fn make_pins_safe() {
     let (driven, errors) = gpio::drive_all_safe();
@@ -290,7 +318,8 @@ impl Cameras {
                 .name(format!("camera {}", plan.name))
                 .spawn(move || {
                     let on_state = |state: &CameraState| {
-                        healthy[index].store(matches!(state, CameraState::Streaming), Ordering::Relaxed);
+                        healthy[index]
+                            .store(matches!(state, CameraState::Streaming | CameraState::Ended), Ordering::Relaxed);
                         watch::camera(&board, index, state);
                         if let Some(status) = status_of(&plan.name, state) {
                             dispatcher.camera(&status);
@@ -341,6 +370,8 @@ struct Loop<'a> {
     schedules: bool,
     plan: &'a [ActionPlan],
     tests: PinTests,
+    inputs: Inputs,
+    lines: Lines,
 }
 
 impl Loop<'_> {
@@ -367,6 +398,7 @@ impl Loop<'_> {
             self.dispatcher.events(self.inference.tick(now), || None);
             self.tests.end(self.plan, self.dispatcher.actions(), now);
             notifier.feed_watchdog(now);
+            self.drive_lines(now);
             if nothing_left {
                 break;
             }
@@ -387,6 +419,10 @@ impl Loop<'_> {
             Command::TestPin { action } => {
                 self.tests.begin(action, self.plan, self.dispatcher.actions(), Monotonic::now());
             }
+            Command::Judge { station, part, asked } => {
+                let events = self.inference.ask(station, Request { part: part.clone(), asked: *asked });
+                self.dispatcher.events(events, || None);
+            }
         }
     }
 
@@ -402,9 +438,25 @@ impl Loop<'_> {
         }
     }
 
+    /// Tells a PLC how the device is.
+    fn drive_lines(&mut self, now: Monotonic) {
+        if self.lines.are_wanted(now) {
+            let cameras = self.cameras.healthy.iter().all(|healthy| healthy.load(Ordering::Relaxed));
+            let works = cameras && self.inputs.healthy();
+            let trouble = !works || self.dispatcher.is_degraded();
+            self.lines.drive(
+                trouble,
+                self.dispatcher.mishaps() + self.control.refused(),
+                self.dispatcher.verdicts(),
+                now,
+            );
+        }
+    }
+
     /// How long to wait for a frame: until a rule wants to be looked at, and not so long that an end goes unnoticed.
     fn wait(&self, once: bool) -> Duration {
         let limit = if once { HOUSEKEEPING } else { EMPTY_WAIT };
+        let limit = self.lines.rhythm().map_or(limit, |rhythm| limit.min(rhythm));
         let rules = [self.inference.next_deadline(), self.tests.next_deadline()]
             .into_iter()
             .flatten()

@@ -79,6 +79,7 @@ fn send(name: &str, actions: &[ActionHandle], change: Change, now: Monotonic) {
         decided: now,
         sequence: 0,
         origin: None,
+        verdict: None,
     };
     if let Some(action) = actions.iter().find(|action| &**action.name() == name) {
         // A full outbox drops, counts and says so itself.

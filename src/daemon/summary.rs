@@ -81,7 +81,8 @@ impl Summary {
             })).collect::<Vec<_>>(),
             "events": record.events.iter().map(|e| json!({
                 "rule": *e.rule, "on": e.change == Change::On, "camera": *e.camera, "label": *e.label,
-                "probability": e.probability,
+                "probability": e.probability, "verdict": e.verdict.as_ref().map(|v| format!("{:?}", v.outcome).to_lowercase()),
+                "part": e.verdict.as_ref().and_then(|v| v.part.as_deref()),
             })).collect::<Vec<_>>(),
             "cameras": self.cameras.iter().map(|c| json!({
                 "name": *c.name, "captured": c.counters.captured.get(), "dropped_stale": c.counters.dropped_stale.get(),

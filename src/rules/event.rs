@@ -47,6 +47,39 @@ pub struct Event {
     pub sequence: u64,
     /// The file that frame came from, for a files source.
     pub origin: Option<Arc<Path>>,
+    /// A station's verdict on a part, which the station's name as the rule and [`Change::On`] go with. `None` for a rule.
+    pub verdict: Option<Arc<Verdict>>,
+}
+
+/// What a station says of one part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Good, bad, or not known.
+    pub outcome: Outcome,
+    /// The part's number, if the request had one.
+    pub part: Option<Arc<str>>,
+    /// When the verdict was asked for: the edge, or the message's arrival.
+    pub asked: Monotonic,
+}
+
+/// What became of a request for a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The part shows what it should.
+    Pass,
+    /// It does not.
+    Fail,
+    /// No frame was classified in time.
+    TimedOut,
+    /// Too many requests waited already.
+    Overflow,
+}
+
+impl Outcome {
+    /// The part was not looked at.
+    pub fn is_fault(self) -> bool {
+        matches!(self, Self::TimedOut | Self::Overflow)
+    }
 }
 
 /// What happened to a rule.

@@ -32,13 +32,14 @@ mod explain;
 mod gate;
 pub mod machine;
 pub mod schedule;
+pub mod station;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use event::{Change, Event, Observation, OffReason};
+pub use event::{Change, Event, Observation, OffReason, Outcome, Verdict};
 pub use explain::explain;
 pub use gate::ScheduleStatus;
 use gate::{Gate, Wall};
@@ -195,6 +196,8 @@ pub fn compile<L: AsRef<str>>(plan: &Plan, labels: &[L]) -> Result<RuleSet, Vec<
     let groups = classes::Groups::resolve(&plan.groups, labels, &mut problems);
     let rules = plan.rules.iter().enumerate();
     let rules = rules.map(|(index, rule)| compile_rule(index, rule, &views, &groups, &mut problems)).collect();
+    // Found together, so that a check lists all.
+    problems.extend(station::StationSet::compile(plan, labels).err().unwrap_or_default());
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -418,6 +421,7 @@ impl Rule {
             probability: sample.probability,
             captured: sample.captured,
             decided: now,
+            verdict: None,
             sequence: sample.sequence,
             origin: sample.origin.clone(),
         })

@@ -63,6 +63,9 @@ fn plan(cameras: Vec<CameraPlan>, rules: Vec<RulePlan>) -> Plan {
         groups: Vec::new(),
         actions: Vec::new(),
         page: None,
+        stations: Vec::new(),
+        inputs: Vec::new(),
+        lines: Default::default(),
     }
 }
 
@@ -214,6 +217,7 @@ fn an_event_names_the_best_class_and_its_frame() {
         probability: 0.8,
         captured: at(70),
         decided: at(120),
+        verdict: None,
         sequence: 100,
         origin: observation.origin.clone(),
     };

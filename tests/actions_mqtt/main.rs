@@ -1,6 +1,7 @@
 //! The MQTT action against a real Mosquitto: what a subscriber sees through kills, cuts, refusals and overflow.
 
 mod bird_feeder;
+mod judge;
 mod support;
 mod versions;
 

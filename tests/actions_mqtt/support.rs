@@ -340,6 +340,7 @@ fn event(change: Change, sequence: u64) -> Event {
         probability: 0.75,
         captured: decided - Duration::from_millis(25),
         decided,
+        verdict: None,
         sequence,
         origin: None,
     }

@@ -84,7 +84,7 @@ struct ChardevLine {
 }
 
 pub(super) fn open(plan: &GpioPlan, action: &str) -> Result<Box<dyn Line>, GpioError> {
-    let (chip, line) = find(plan)?;
+    let (chip, line) = find(plan.chip.as_deref(), &plan.line)?;
     let name = describe(&chip, &line);
     let request = Request::builder()
         .on_chip(&chip.path)
@@ -129,7 +129,7 @@ fn value(level: Level) -> Value {
 
 /// The kernel keeps 31 bytes of it (GPIO_MAX_NAME_SIZE with its NUL); gpiocdev cuts a longer one in the middle of a
 /// letter, so it is cut here.
-fn consumer(action: &str) -> String {
+pub(crate) fn consumer(action: &str) -> String {
     let mut consumer = String::from("spotter:");
     for letter in action.chars() {
         if consumer.len() + letter.len_utf8() > 31 {
@@ -141,13 +141,13 @@ fn consumer(action: &str) -> String {
 }
 
 /// The chip and line that the plan names.
-fn find(plan: &GpioPlan) -> Result<(ChipInfo, LineInfo), GpioError> {
+pub(crate) fn find(wanted: Option<&str>, line: &GpioLine) -> Result<(ChipInfo, LineInfo), GpioError> {
     let known: Vec<ChipInfo> = chip_paths()?.iter().map(|path| chip_info(path, false)).collect();
-    let chips = match &plan.chip {
+    let chips = match wanted {
         Some(chip) => vec![choose_chip(chip, &known)?],
         None => known,
     };
-    match (&plan.line, chips.as_slice()) {
+    match (line, chips.as_slice()) {
         (GpioLine::Offset(offset), [chip]) => line_at(chip, *offset),
         (GpioLine::Offset(offset), []) => Err(no_line(&offset.to_string(), &[])),
         (GpioLine::Offset(_), several) => {
@@ -240,7 +240,7 @@ fn list(chips: &[ChipInfo]) -> String {
     }
 }
 
-fn describe(chip: &ChipInfo, line: &LineInfo) -> String {
+pub(crate) fn describe(chip: &ChipInfo, line: &LineInfo) -> String {
     let name = if line.name.is_empty() { String::new() } else { format!(" \"{}\"", line.name) };
     format!("line {}{name} of {} ({})", line.offset, chip.path.display(), chip.label)
 }
@@ -252,7 +252,7 @@ fn explain_chip(path: &Path, error: &gpiocdev::Error) -> GpioError {
     }
 }
 
-fn explain_request(chip: &ChipInfo, offset: u32, name: &str, error: &gpiocdev::Error) -> GpioError {
+pub(crate) fn explain_request(chip: &ChipInfo, offset: u32, name: &str, error: &gpiocdev::Error) -> GpioError {
     if errno(error) != Some(libc::EBUSY) {
         return match explain_chip(&chip.path, error) {
             GpioError::Request { reason, .. } => GpioError::Request { line: name.to_owned(), reason },

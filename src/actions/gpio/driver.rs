@@ -51,8 +51,8 @@ impl Driver {
         let mut driver = Self {
             registry,
             status: Arc::new(StatusCell::new(action.clone())),
-            outbox: Arc::new(Outbox::new(CAPACITY, overflow(plan.mode))),
-            machine: Machine::new(plan.mode),
+            outbox: Arc::new(Outbox::new(CAPACITY, overflow(&plan.mode))),
+            machine: Machine::new(plan.mode.clone()),
             backoff: Backoff::new(RETRY.0, RETRY.1, fnv1a(&[action.as_bytes()])),
             retry_at: Instant::now(),
             line: None,
@@ -110,14 +110,19 @@ impl Driver {
     }
 
     fn end_pulse_if_over(&mut self) {
-        if self.machine.pulse_over(Instant::now()) {
-            self.drive(self.level(false), Cause::PulseEnd);
+        if let Some(active) = self.machine.advance(Instant::now())
+            && self.drive(self.level(active), Cause::PulseEnd)
+            && self.machine.counts_on()
+        {
+            self.machine.driven(Instant::now());
         }
     }
 
-    /// Lets a running pulse end in time, then drives the safe level and releases the line.
+    /// Lets a running pulse or pattern end in time, then drives the safe level and releases the line.
     fn finish(&mut self, deadline: Instant) {
-        if let Some(end) = self.machine.deadline() {
+        while let Some(end) = self.machine.deadline()
+            && Instant::now() < deadline
+        {
             std::thread::sleep(end.min(deadline).saturating_duration_since(Instant::now()));
             self.end_pulse_if_over();
         }
@@ -147,7 +152,7 @@ impl Driver {
     fn tell(&self, level: Level, at: Monotonic, cause: Cause) {
         let cause = match cause {
             Cause::Event(event) => Some(event),
-            Cause::Start | Cause::PulseEnd | Cause::Close | Cause::Emergency => None,
+            Cause::Start | Cause::PulseEnd | Cause::Device | Cause::Close | Cause::Emergency => None,
         };
         self.observer.edge(&Edge { action: self.action.clone(), level, at, cause });
     }
@@ -191,9 +196,9 @@ impl Driver {
     }
 }
 
-fn overflow(mode: GpioMode) -> Overflow {
+fn overflow(mode: &GpioMode) -> Overflow {
     match mode {
         GpioMode::Follow => Overflow::KeepLatest,
-        GpioMode::Pulse(_) | GpioMode::Toggle => Overflow::Drop,
+        GpioMode::Pulse(_) | GpioMode::Toggle | GpioMode::Pattern(_) => Overflow::Drop,
     }
 }

@@ -11,15 +11,19 @@
 //! |---|---|
 //! | `chardev` | the kernel's character device, uAPI v2, else v1 |
 //! | `rppal` | a Raspberry Pi's registers |
+//! | `pwm` | a channel of a PWM chip |
 //! | [`simulated`] | a chip in memory that keeps a timeline |
 //! | `guard` | every open line, so that all can be driven to safety from any thread |
-//! | `machine` | follow, pulse, toggle: pure |
+//! | `machine` | follow, pulse, toggle, pattern: pure |
 //! | `driver` | the thread of one line |
+//! | `output` | a line that its holder drives itself, without a thread |
 
-mod chardev;
+pub(crate) mod chardev;
 mod driver;
 mod guard;
 mod machine;
+mod output;
+mod pwm;
 mod rppal;
 pub mod simulated;
 #[cfg(test)]
@@ -30,6 +34,7 @@ use std::sync::Arc;
 pub use chardev::{ChipInfo, LineInfo, list_chips};
 pub(super) use driver::Driver;
 pub use guard::drive_all_safe;
+pub use output::Output;
 
 use crate::config::plan::{GpioBackend, GpioLine, GpioPlan, Level};
 use crate::rules::Event;
@@ -41,8 +46,10 @@ pub enum Cause {
     Start,
     /// A rule turned on or off.
     Event(Arc<Event>),
-    /// A pulse's time is over.
+    /// The time of a pulse, or of a step of a pattern, is over.
     PulseEnd,
+    /// The state of the device itself: ready, fault, heartbeat.
+    Device,
     /// The safe level before the line is released.
     Close,
     /// The safe level at panic, or at an exit that does not wait.
@@ -78,6 +85,7 @@ pub fn open(plan: &GpioPlan, action: &str) -> Result<Box<dyn Line>, GpioError> {
     match plan.backend {
         GpioBackend::Chardev => chardev::open(plan, action),
         GpioBackend::Rppal => rppal::open(plan),
+        GpioBackend::Pwm { duty, hertz } => pwm::open(plan, duty, hertz),
         GpioBackend::Simulated => simulated::open(plan, action),
     }
 }
@@ -91,6 +99,16 @@ pub enum GpioError {
         /// What the configuration asks for.
         chip: String,
         /// Path and label of each chip that there is.
+        available: String,
+    },
+    /// No such PWM chip.
+    #[error(
+        "there is no PWM chip \"{chip}\"; this board has {available} (a Raspberry Pi needs `dtoverlay=pwm` in config.txt)"
+    )]
+    NoPwm {
+        /// What the configuration asks for.
+        chip: String,
+        /// The chips that there are.
         available: String,
     },
     /// A label that several chips have.
@@ -168,6 +186,7 @@ impl GpioError {
     pub fn needs_a_person(&self) -> bool {
         match self {
             Self::NoChip { .. }
+            | Self::NoPwm { .. }
             | Self::AmbiguousChip { .. }
             | Self::NoLine { .. }
             | Self::AmbiguousLine { .. }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Cause, GpioError, Line};
 use crate::clock::Monotonic;
@@ -57,6 +58,11 @@ pub fn set_broken(chip: &str, line: &str, broken: bool) {
     lock(&state_of(chip, line)).broken = broken;
 }
 
+/// Makes each later driving of a line take this long (as on a slow bus).
+pub fn set_slow(chip: &str, line: &str, delay: Duration) {
+    lock(&state_of(chip, line)).delay = delay;
+}
+
 /// By chip and line.
 type Lines = BTreeMap<(String, String), Arc<Mutex<State>>>;
 
@@ -66,6 +72,7 @@ static CHIPS: Mutex<Lines> = Mutex::new(BTreeMap::new());
 struct State {
     holder: Option<String>,
     broken: bool,
+    delay: Duration,
     stamps: VecDeque<Stamp>,
 }
 
@@ -126,6 +133,8 @@ impl SimulatedLine {
 
 impl Line for SimulatedLine {
     fn set(&self, level: Level, cause: &Cause) -> Result<(), GpioError> {
+        let delay = lock(&self.state).delay;
+        std::thread::sleep(delay);
         // Held for the length of `record` only, which calls nobody: a thread cannot panic or wait with it.
         let mut state = lock(&self.state);
         self.check("driving", &state)?;

@@ -9,7 +9,8 @@ use super::*;
 use crate::actions::payload::tests::event;
 use crate::actions::runner::Mailbox;
 use crate::actions::{ActionHandle, Edge, Health, Message, Observer};
-use crate::config::plan::GpioMode;
+use crate::clock::Monotonic;
+use crate::config::plan::{GpioMode, Pattern};
 use crate::rules::{Change, OffReason};
 
 const ON: Change = Change::On;
@@ -144,6 +145,42 @@ fn toggle_changes_at_each_on() {
         rig.send_and_wait("cat", change);
     }
     assert_eq!(rig.levels(), [Low, High, Low, High]);
+}
+
+#[test]
+fn a_pattern_is_driven_step_by_step_and_no_step_is_short() {
+    let steps = [20, 10, 40, 10].map(Duration::from_millis);
+    let rig = Rig::new("pattern", GpioMode::Pattern(Pattern { steps: steps.to_vec(), repeat: 2 }));
+    rig.send("cat", ON);
+    let edges: Vec<Level> = [Low, High].into_iter().cycle().take(9).collect();
+    rig.wait_for(&edges);
+    let stamps = rig.stamps();
+    for (index, wanted) in steps.iter().cycle().take(7).enumerate() {
+        let length = stamps[index + 2].at.since(stamps[index + 1].at);
+        assert!(length >= *wanted, "step {index}: {length:?}");
+    }
+}
+
+/// Each line has a thread of its own: a chip that takes its time (an expander on a slow bus) delays only its own lines.
+#[test]
+fn a_pulse_is_not_shortened_by_a_slow_neighbour() {
+    let length = Duration::from_millis(30);
+    let slow = Rig::new("slow", GpioMode::Toggle);
+    simulated::set_slow("slow", "17", Duration::from_secs(2));
+    let rig = Rig::new("quick", GpioMode::Pulse(length));
+    for round in 0..5 {
+        slow.send("cat", ON);
+        let began = Monotonic::now();
+        rig.send("cat", ON);
+        wait_until("the pulse is over", || rig.stamps().len() == 3 + 2 * round);
+        let stamps = rig.stamps();
+        let [.., up, down] = stamps.as_slice() else { panic!("{stamps:?}") };
+        assert!(down.at.since(up.at) >= length, "{stamps:?}");
+        assert!(up.at >= began);
+    }
+    // The pulses have not waited for it.
+    assert!(slow.handle.depth() > 0, "the neighbour is slow");
+    drop(slow);
 }
 
 #[test]

@@ -8,6 +8,8 @@
 //! | `TOPIC/DEVICE/rule/RULE/armed/set` | `ON`, `OFF` | subscribed to, for rules with `armed_by = "mqtt"`; not to be retained |
 //! | `TOPIC/DEVICE/camera/NAME/state` | `{"state":"online"}`, `{"state":"degraded","reason":…}` | retained; likewise |
 //! | `TOPIC/DEVICE/event` | one JSON object an event, see [`payload`](super::payload) | in order, from a bounded outbox |
+//! | `TOPIC/DEVICE/station/NAME/verdict` | likewise, of a station's verdicts | in order, with the events |
+//! | `TOPIC/DEVICE/station/NAME/judge` | subscribed, QoS 2: the part's number or nothing asks for a verdict | not retained |
 //! | `PREFIX/binary_sensor/DEVICE/RULE/config`, `PREFIX/switch/DEVICE/RULE/config` | Home Assistant's discovery | retained; if a prefix is set |
 //!
 //! Everything is sent at QoS 1: after a connection breaks, what was not acknowledged is sent again, so that an event can
@@ -15,6 +17,7 @@
 
 mod commands;
 mod discovery;
+mod judge;
 mod outbox;
 mod session;
 mod tls;
@@ -54,14 +57,18 @@ pub(super) fn spawn(name: Arc<str>, plan: &MqttPlan, context: &Arc<Shared>) -> R
     let waiting = Arc::downgrade(&outbox);
     context.pins.listen(move || _ = waiting.upgrade().map(|outbox| outbox.wake()));
     let status = Arc::new(StatusCell::new(name.clone()));
+    let status_topic = topics.status();
+    let commands = Commands::new(&topics, &context.rules, context.control.clone());
     let session = Session::new(session::Parts {
         action: name.clone(),
         client_id: client_id(&context.device, &name),
         plan: plan.clone(),
-        status_topic: topics.status(),
+        status_topic,
+        topics,
+        control: context.control.clone(),
         discovery,
         outbox: outbox.clone(),
-        commands: Commands::new(&topics, &context.rules, context.control.clone()),
+        commands,
         status: status.clone(),
         observer: context.observer.clone(),
     });

@@ -243,7 +243,12 @@ impl Inner {
             },
         };
         entry.in_flight = true;
-        Some(Publication { token: Token::Event(entry.serial), topic: teller.topics.event(), payload, retain: false })
+        let topic = if entry.event.verdict.is_some() {
+            teller.topics.verdict(&entry.event.rule)
+        } else {
+            teller.topics.event()
+        };
+        Some(Publication { token: Token::Event(entry.serial), topic, payload, retain: false })
     }
 
     /// Adds an event; of those that wait, the oldest makes room. What is in flight may already be with the broker and
@@ -279,6 +284,10 @@ impl Mailbox for MqttOutbox {
             Message::Armed { rule, armed } => {
                 inner.set_state(self.teller.topics.rule_armed(&rule), if armed { "ON" } else { "OFF" }.into());
                 true
+            }
+            // A station has no state.
+            Message::Event(event) | Message::Pictured(event, _) if event.verdict.is_some() => {
+                inner.add_event(event, self.capacity)
             }
             Message::Event(event) | Message::Pictured(event, _) => {
                 let state = if event.change.is_on() { "ON" } else { "OFF" };

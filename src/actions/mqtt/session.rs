@@ -4,14 +4,18 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rumqttc::QoS;
+
 use super::commands::Commands;
 use super::outbox::{Closing, MqttOutbox, Publication, Token};
-use super::wire::{self, Address, Client, EventLoop, Failure, Step};
-use super::{OFFLINE, ONLINE, tls};
+use super::topics::Topics;
+use super::wire::{self, Address, Client, EventLoop, Failure, Heard, Step};
+use super::{OFFLINE, ONLINE, judge, tls};
 use crate::actions::runner::{Health, Mailbox, StatusCell};
 use crate::actions::{Observer, fnv1a};
 use crate::backoff::Backoff;
 use crate::config::plan::MqttPlan;
+use crate::control::Control;
 
 /// How many publications may be unacknowledged at once.
 const WINDOW: usize = 32;
@@ -37,6 +41,8 @@ pub(super) struct Parts {
     pub(super) client_id: String,
     pub(super) plan: MqttPlan,
     pub(super) status_topic: String,
+    pub(super) topics: Topics,
+    pub(super) control: Arc<Control>,
     /// Topic and payload, retained.
     pub(super) discovery: Vec<(String, String)>,
     pub(super) outbox: Arc<MqttOutbox>,
@@ -249,9 +255,10 @@ impl Session {
             link.publish(retained(Token::Greeting, topic, payload))?;
         }
         if let Some(filter) = self.parts.commands.filter() {
-            link.client.subscribe(filter)?;
+            link.client.subscribe(filter, QoS::AtLeastOnce)?;
         }
-        Ok(())
+        // A part is judged once.
+        link.client.subscribe(&self.parts.topics.judge_filter(), QoS::ExactlyOnce)
     }
 
     /// Sends what the window allows; when the outbox is closed and drained (or out of time), the farewell.
@@ -274,6 +281,15 @@ impl Session {
         Ok(())
     }
 
+    /// A message on one of our subscriptions: a station's, or a rule's.
+    fn hear(&self, message: &Heard) {
+        let Parts { topics, control, commands, outbox, .. } = &self.parts;
+        let asked = judge::ask(topics, message, control);
+        if !asked && !commands.take(&message.topic, &message.payload, message.retained) {
+            outbox.count_refused();
+        }
+    }
+
     /// `true`: we have said goodbye, and it has left.
     fn handle(&self, link: &mut Link, step: Step) -> bool {
         match step {
@@ -288,11 +304,9 @@ impl Session {
                     self.acknowledged(link, &token, refusal);
                 }
             }
-            Step::Heard(message) if !self.parts.commands.take(&message.topic, &message.payload, message.retained) => {
-                self.parts.outbox.count_refused();
-            }
+            Step::Heard(message) => self.hear(&message),
             Step::Disconnected => return true,
-            Step::Heard(_) | Step::Other => {}
+            Step::Other => {}
         }
         false
     }

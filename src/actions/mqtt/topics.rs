@@ -25,6 +25,21 @@ impl Topics {
         format!("{}/event", self.base)
     }
 
+    /// The filter of the topics that ask a station for a verdict; the payload is the part's number, or empty.
+    pub fn judge_filter(&self) -> String {
+        format!("{}/station/+/judge", self.base)
+    }
+
+    /// The station that a topic asks.
+    pub fn station_asked<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        topic.strip_prefix(&self.base)?.strip_prefix("/station/")?.strip_suffix("/judge").filter(|it| !it.contains('/'))
+    }
+
+    /// One JSON object a verdict.
+    pub fn verdict(&self, station: &str) -> String {
+        format!("{}/station/{}/verdict", self.base, level(station))
+    }
+
     /// `ON` or `OFF`, retained.
     pub fn rule_state(&self, rule: &str) -> String {
         format!("{}/rule/{}/state", self.base, level(rule))

@@ -141,13 +141,16 @@ impl Client {
         published.map_err(|error| format!("{topic} cannot be published: {error}"))
     }
 
-    /// At QoS 1; never waits.
-    pub(super) fn subscribe(&self, filter: &str) -> Result<(), String> {
+    /// Never waits.
+    pub(super) fn subscribe(&self, filter: &str, qos: QoS) -> Result<(), String> {
+        let qos_of_v5 = match qos {
+            QoS::AtMostOnce => v5::mqttbytes::QoS::AtMostOnce,
+            QoS::AtLeastOnce => v5::mqttbytes::QoS::AtLeastOnce,
+            QoS::ExactlyOnce => v5::mqttbytes::QoS::ExactlyOnce,
+        };
         let asked = match self {
-            Self::V3(client) => client.try_subscribe(filter, QoS::AtLeastOnce).map_err(|error| error.to_string()),
-            Self::V5(client) => {
-                client.try_subscribe(filter, v5::mqttbytes::QoS::AtLeastOnce).map_err(|error| error.to_string())
-            }
+            Self::V3(client) => client.try_subscribe(filter, qos).map_err(|error| error.to_string()),
+            Self::V5(client) => client.try_subscribe(filter, qos_of_v5).map_err(|error| error.to_string()),
         };
         asked.map_err(|error| format!("{filter} cannot be subscribed to: {error}"))
     }

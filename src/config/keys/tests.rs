@@ -20,6 +20,16 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
     let (before, section, after) = match key.section {
         Section::Root => ("", "", ""),
         Section::Device => ("", "[device]\n", ""),
+        Section::DeviceLine if key.name == "name" => ("", "[device.fault]\nname = \"x\"\n", ""),
+        Section::DeviceLine => ("", "[device.fault]\nchip = \"c\"\nline = 1\n", ""),
+        Section::Station => (
+            "[action.siren]\ntype = \"log\"\n[input.sensor]\nname = \"x\"\n",
+            "[[station]]\nname = \"s\"\ncamera = \"feeder\"\nclasses = [1]\n",
+            "",
+        ),
+        Section::Input if key.name == "name" => ("", "[input.i]\nname = \"x\"\n", ""),
+        Section::Input if key.name == "beat" => ("", "[input.i]\nline = 1\nbackend = \"simulated\"\n", ""),
+        Section::Input => ("", "[input.i]\nchip = \"c\"\nline = 1\n", ""),
         Section::Model => ("", "[model]\npath = \"m\"\n", ""),
         Section::Camera => ("", "[[camera]]\nname = \"c\"\n", source),
         Section::Region => {
@@ -54,6 +64,13 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
         Section::Gpio if key.name == "name" => ("", "[action.a]\ntype = \"gpio\"\nname = \"x\"\n", ""),
         Section::Gpio if key.name == "pulse" => {
             ("", "[action.a]\ntype = \"gpio\"\nname = \"x\"\nmode = \"pulse\"\n", "")
+        }
+        Section::Gpio if key.name == "duty" || key.name == "frequency" => {
+            ("", "[action.a]\ntype = \"gpio\"\nbackend = \"pwm\"\nchip = \"pwmchip0\"\nline = 1\n", "")
+        }
+        Section::Gpio if key.name == "pattern" || key.name == "repeat" => {
+            let gpio = "[action.a]\ntype = \"gpio\"\nname = \"x\"\nmode = \"pattern\"\npattern = [\"1s\"]\n";
+            ("", gpio, "")
         }
         Section::Gpio => ("", "[action.a]\ntype = \"gpio\"\nchip = \"c\"\nline = 1\n", ""),
         Section::Mqtt if key.name == "user" => ("", "[action.a]\ntype = \"mqtt\"\nurl = \"mqtts://h\"\n", ""),
