@@ -24,6 +24,7 @@ pub mod kernels;
 pub mod model;
 pub mod panics;
 pub mod preprocess;
+pub mod quantize;
 pub mod rules;
 pub mod teach;
 pub mod telemetry;

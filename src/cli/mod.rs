@@ -11,6 +11,7 @@ mod doctor;
 mod evaluate;
 mod look;
 pub mod outcome;
+mod quantize;
 mod run;
 mod sheet;
 mod teach;
@@ -40,6 +41,8 @@ enum Command {
     Look(look::Look),
     /// Say what this board has: cameras, GPIO chips, CPU features
     Doctor(doctor::Doctor),
+    /// Make an int8 model of a float one
+    Quantize(quantize::Quantize),
     /// Measure a model on this machine, layer by layer
     Bench(bench::Bench),
     /// Judge a model on labelled photos
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Classify(classify) => classify.execute(),
         Command::Look(look) => look.execute(),
         Command::Doctor(doctor) => doctor.execute(),
+        Command::Quantize(quantize) => quantize.execute(),
         Command::Bench(bench) => bench.execute(),
         Command::Evaluate(evaluate) => evaluate.execute(),
         Command::Teach(teach) => teach.execute(),

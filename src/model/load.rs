@@ -22,11 +22,60 @@ const MAX_NODES: usize = 100_000;
 
 /// The layout in which the graph wants its picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub enum Layout {
     /// `[1][3][height][width]`
     Nchw,
     /// `[1][height][width][3]`, as TensorFlow's converters write it.
     Nhwc,
+}
+
+impl Layout {
+    /// The shape of one picture.
+    pub fn shape(self, height: usize, width: usize) -> [usize; 4] {
+        match self {
+            Layout::Nchw => [1, 3, height, width],
+            Layout::Nhwc => [1, height, width, 3],
+        }
+    }
+}
+
+/// A float model as read: its graph with all weights, to be changed and written again.
+pub struct FloatModel {
+    /// The file's message.
+    pub proto: ModelProto,
+    /// The manifest beside it.
+    pub manifest: Manifest,
+    /// How its picture lies.
+    pub layout: Layout,
+    /// The file's size.
+    pub bytes: u64,
+}
+
+impl FloatModel {
+    /// Reads the model at `path` and its manifest, with the same limits and checks as a model that is to be run.
+    ///
+    /// # Errors
+    /// The files cannot be read, or are not what they must be.
+    pub fn read(path: &Path) -> Result<FloatModel, ModelError> {
+        let manifest = manifest(path)?;
+        let bytes = read(path)?;
+        check_digest(path, &bytes, &manifest)?;
+        let proto = parse(path, &bytes)?;
+        let layout = check_input(path, &proto, &manifest)?;
+        Ok(FloatModel { proto, manifest, layout, bytes: bytes.len() as u64 })
+    }
+
+    /// Runs what handles such a graph; a panic in it becomes an error.
+    ///
+    /// # Errors
+    /// What `body` says, with the file and what was being done.
+    pub fn contained<T>(
+        path: &Path,
+        doing: &'static str,
+        body: impl FnOnce() -> TractResult<T>,
+    ) -> Result<T, ModelError> {
+        contained(path, doing, body)
+    }
 }
 
 /// A graph that type-checks and takes one picture.
@@ -186,10 +235,7 @@ fn guess(proto: &ModelProto) -> Option<Guess> {
 pub(super) fn type_check(path: &Path, proto: &ModelProto, manifest: &Manifest) -> Result<Loaded, ModelError> {
     let layout = check_input(path, proto, manifest)?;
     let (height, width) = (manifest.height, manifest.width);
-    let shape = match layout {
-        Layout::Nchw => [1, 3, height, width],
-        Layout::Nhwc => [1, height, width, 3],
-    };
+    let shape = layout.shape(height, width);
     let folder = path.parent().and_then(Path::to_str);
     let model = contained(path, "type-checking it", || {
         let parsed = tract_onnx::onnx().parse(proto, folder)?;

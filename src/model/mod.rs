@@ -24,6 +24,7 @@ mod trunk;
 
 pub use error::{ModelError, Problem, Problems};
 pub use labels::Labels;
+pub use load::{FloatModel, Layout};
 pub use lower::Foreign;
 pub use manifest::{Manifest, OutputKind};
 pub use network::{LayerInfo, LoadOptions, LoadReport, Model, ModelFiles, Traced};
