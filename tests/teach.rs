@@ -49,7 +49,16 @@ fn a_few_photos_make_a_model() {
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (images, output, confusion, mistakes) = (at("photos"), at("m/own.onnx"), at("c.png"), at("m.png"));
     let told = taught(&[
-        "--images", &images, "--output", &output, "--augment", "off", "--picture", &confusion, "--mistakes", &mistakes,
+        "--images",
+        &images,
+        "--output",
+        &output,
+        "--augment",
+        "off",
+        "--picture",
+        &confusion,
+        "--mistakes",
+        &mistakes,
     ]);
     assert_eq!((told["photos"].as_u64(), told["trunk_runs"].as_u64()), (Some(8), Some(8)));
     assert!(told["cross_validated_top1"].as_f64() > Some(0.4), "{told}");
@@ -59,7 +68,8 @@ fn a_few_photos_make_a_model() {
         assert_eq!(top(&output, photo.to_str().unwrap()).0, label);
     }
     assert_eq!(top(&output, "tests/photos/pizza/image_0003.jpg").0, "none");
-    let mut left: Vec<_> = std::fs::read_dir(folder.path().join("m")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let mut left: Vec<_> =
+        std::fs::read_dir(folder.path().join("m")).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["own-labels.txt", "own-photo.jpg", "own.features", "own.onnx", "own.toml"]);
 
@@ -68,7 +78,16 @@ fn a_few_photos_make_a_model() {
     assert_eq!((told["photos"].as_u64(), told["trunk_runs"].as_u64()), (Some(10), Some(2)));
     let again = at("again.onnx");
     let (code, _, err) = run(&[
-        "teach", "--model", &output, "--images", &images, "--output", &again, "--augment", "off", "--background",
+        "teach",
+        "--model",
+        &output,
+        "--images",
+        &images,
+        "--output",
+        &again,
+        "--augment",
+        "off",
+        "--background",
         "tests/photos/pizza",
     ]);
     assert_eq!(code, Some(0), "{err}");

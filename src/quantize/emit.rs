@@ -130,7 +130,7 @@ impl Emitter<'_> {
     fn float_node(&mut self, mut node: NodeProto) {
         for input in node.input.iter_mut().filter(|i| !i.is_empty()) {
             if !self.weights.contains(input) {
-                *input = self.float(input);
+                *input = if node.op_type == "GlobalAveragePool" { self.dequantized(input) } else { self.float(input) };
             }
         }
         let outputs = node.output.clone();
@@ -158,6 +158,21 @@ impl Emitter<'_> {
             vec![],
         ));
         tensor.into()
+    }
+
+    /// The name of a tensor as floats that come from its codes, where it has any.
+    fn dequantized(&mut self, tensor: &str) -> String {
+        let made = self.made.get(tensor).cloned().unwrap_or_default();
+        let (Some(_), Some(codes)) = (made.float, made.codes) else { return self.float(tensor) };
+        let (name, output) = (format!("{tensor}.dequantize"), format!("{tensor}.dequantized"));
+        self.nodes.push(node(
+            "DequantizeLinear",
+            &name,
+            &[&codes.name, &codes.scale, &codes.zero_point],
+            &output,
+            vec![],
+        ));
+        output
     }
 
     fn quantize_if_wanted(&mut self, tensor: &str) {

@@ -222,7 +222,7 @@ impl Job<'_> {
         }
         if products.is_empty() {
             let reasons: Vec<String> =
-                roles.kept.iter().take(5).map(|k| format!("{} ({}): {}", k.node, k.op, k.why)).collect();
+                roles.kept.iter().rev().take(5).map(|k| format!("{} ({}): {}", k.node, k.op, k.why)).collect();
             return Err(QuantizeError::Nothing { path: self.path.into(), reasons: reasons.join("; ") });
         }
         Ok(products)
