@@ -91,6 +91,7 @@ impl Quantize {
             bias_correction: self.bias_correction,
             threads: self.threads,
         };
+        crate::memory::return_large_blocks();
         let mut shown: Option<Progress> = None;
         let mut progress = |stage| match stage {
             Stage::Calibrating(photos) => shown = Some(Progress::new("calibrating on photos", photos)),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use prost::Message;
 use sha2::{Digest, Sha256};
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
@@ -147,8 +148,8 @@ pub(super) fn check_digest(path: &Path, bytes: &[u8], manifest: &Manifest) -> Re
 /// The file's bytes as a message, with sizes that agree with one another.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<ModelProto, ModelError> {
     let broken = |detail: String| ModelError::NotOnnx { path: path.into(), detail };
-    let mut reader = bytes;
-    let proto = contained(path, "reading it", || tract_onnx::onnx().proto_model_for_read(&mut reader));
+    // prost itself: tract's reader would copy all bytes once more
+    let proto = contained(path, "reading it", || Ok(ModelProto::decode(bytes)?));
     let proto = proto.map_err(|e| match e {
         ModelError::Graph { detail, .. } => broken(detail),
         other => other,

@@ -22,8 +22,6 @@ pub(super) struct Quantized {
     pub(super) dims: Vec<usize>,
     /// One an output, in the float network's units.
     pub(super) bias: Vec<f32>,
-    /// The tensor whose channels' means a corrected bias takes.
-    pub(super) mean_of: String,
 }
 
 impl Quantized {

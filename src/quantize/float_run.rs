@@ -11,6 +11,8 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::plan::eval;
 
+use super::float_conv::FloatConv;
+use super::onnx::dims;
 use super::roles::Shapes;
 use crate::capture::decode;
 use crate::config::plan::{Fit, Orientation};
@@ -52,6 +54,18 @@ pub(super) struct Typed {
     model: TypedModel,
     tensors: Vec<String>,
     pub(super) shapes: Shapes,
+    /// Matrices and filters by name; tract's own copies, so that the message's can go.
+    pub(super) weights: HashMap<String, Arc<Tensor>>,
+}
+
+/// A convolution of the float graph, as the quantised graph will have it.
+pub(super) struct Convolution {
+    /// What the convolution itself makes.
+    pub(super) makes: String,
+    /// What is made behind its activation.
+    pub(super) output: String,
+    /// What the activation lets through.
+    pub(super) limits: (f32, f32),
 }
 
 impl Typed {
@@ -64,42 +78,65 @@ impl Typed {
             graph.node.iter().flat_map(|n| n.output.iter().cloned()).chain(graph.input.iter().map(|i| i.name.clone()));
         let mut tensors: Vec<String> = vec![output];
         let mut seen: HashSet<String> = tensors.iter().cloned().collect();
-        tensors.extend(names.filter(|n| parsed.outlets_by_name.contains_key(n) && seen.insert(n.clone())));
+        let matrices = graph.initializer.iter().filter(|i| dims(i).len() > 1).map(|i| i.name.clone());
+        tensors
+            .extend(names.chain(matrices).filter(|n| parsed.outlets_by_name.contains_key(n) && seen.insert(n.clone())));
         let mut model = parsed.model.with_input_fact(0, f32::fact(shape).into())?;
         let outlets: Vec<OutletId> = tensors.iter().filter_map(|t| parsed.outlets_by_name.get(t)).copied().collect();
         ensure!(outlets.len() == tensors.len(), "the output is made by no node");
         model.select_output_outlets(&outlets)?;
-        let model = model.into_typed()?;
-        let mut shapes = Shapes::new();
+        let mut model = model.into_typed()?;
+        // a bias is a constant behind a cast until then
+        model.prop_consts()?;
+        let (mut shapes, mut weights) = (Shapes::new(), HashMap::new());
         for (tensor, outlet) in tensors.iter().zip(&model.outputs) {
-            if let Some(shape) = model.outlet_fact(*outlet)?.shape.as_concrete() {
+            let fact = model.outlet_fact(*outlet)?;
+            if let Some(shape) = fact.shape.as_concrete() {
                 shapes.insert(tensor.clone(), shape.to_vec());
             }
+            if let Some(constant) = &fact.konst {
+                weights.insert(tensor.clone(), Arc::clone(constant));
+            }
         }
-        Ok(Typed { model, tensors, shapes })
+        Ok(Typed { model, tensors, shapes, weights })
     }
 
-    /// Puts a watchpoint behind each of `watched` and makes the network ready to run.
-    pub(super) fn watch(self, watched: &[String]) -> TractResult<FloatNetwork> {
-        let Typed { mut model, tensors, shapes } = self;
-        let places: HashMap<String, OutletId> = tensors.into_iter().zip(model.outputs.iter().copied()).collect();
+    /// Puts our convolutions in the place of tract's and a watchpoint behind each of `watched`; makes the network ready to run.
+    pub(super) fn watch(self, watched: &[String], convolutions: &[Convolution]) -> TractResult<FloatNetwork> {
+        let Typed { mut model, tensors, shapes, .. } = self;
+        let mut places: HashMap<String, OutletId> = tensors.into_iter().zip(model.outputs.iter().copied()).collect();
         let output = model.outputs[0];
         model.select_output_outlets(&[output])?;
+        for convolution in convolutions {
+            let (Some(&made), Some(&old)) = (places.get(&convolution.makes), places.get(&convolution.output)) else {
+                continue;
+            };
+            let Some(ours) = FloatConv::of(&model, made.node, convolution.limits) else { continue };
+            let input = model.nodes()[made.node].inputs[0];
+            let name = format!("{}.ours", convolution.output);
+            let new = model.wire_node(name, ours, &[input])?[0];
+            redirect(&mut model, old, new)?;
+            places.insert(convolution.output.clone(), new);
+        }
         for (tensor, name) in watched.iter().enumerate() {
             let outlet = *places.get(name).with_context(|| format!("no tensor `{name}`"))?;
             let readers = model.outlet_successors(outlet).to_vec();
             let watch = model.wire_node(format!("{name}.watch"), Watchpoint { tensor }, &[outlet])?[0];
-            for reader in readers {
-                model.add_edge(watch, reader)?;
-            }
-            for output in model.outputs.iter_mut().filter(|o| **o == outlet) {
-                *output = watch;
-            }
+            readers.into_iter().try_for_each(|reader| model.add_edge(watch, reader))?;
+            model.outputs.iter_mut().filter(|o| **o == outlet).for_each(|o| *o = watch);
         }
+        model.compact()?;
         let channels = watched.iter().map(|w| shapes.get(w).and_then(|s| s.get(1)).copied().unwrap_or(1)).collect();
         let plan = TypedSimplePlan::new(model.into_optimized()?)?;
         Ok(FloatNetwork { plan, channels })
     }
+}
+
+/// Everybody who read `old` reads `new`.
+fn redirect(model: &mut TypedModel, old: OutletId, new: OutletId) -> TractResult<()> {
+    model.outlet_successors(old).to_vec().into_iter().try_for_each(|reader| model.add_edge(new, reader))?;
+    model.outputs.iter_mut().filter(|o| **o == old).for_each(|o| *o = new);
+    Ok(())
 }
 
 /// Ready to run; shared by all threads.

@@ -1,5 +1,5 @@
-//! The whole of it, in the order that keeps memory low: weights become codes first, then the float network moves to tract,
-//! photos pass through it, the graph is written, and the photos held back judge it.
+//! The whole of it, in the order that keeps memory low: the float network moves to tract, photos pass through it, weights become
+//! codes, the graph is written, and the photos held back judge it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,10 @@ use tract_onnx::prelude::TractError;
 use super::compare::{Comparison, Gathered};
 use super::emit::{self, Codes, Quantized};
 use super::float_run::{FloatNetwork, Photos, Typed, share};
-use super::onnx::{dims, floats};
-use super::roles::{self, Kept, Product, ProductKind, Role, Roles, Shapes, Wishes};
+use super::layers::{Weights, convolutions, layer_names, mean_of, products, release_weights, watched};
+use super::roles::{self, Kept, Role, Roles, Wishes};
 use super::simplify::simplify;
 use super::statistics::{Method, Statistics, codes};
-use super::weights;
 use crate::model::{FloatModel, LoadOptions, Manifest, Model, ModelError, OutputKind};
 use crate::preprocess::{InputTensor, Preprocessor};
 
@@ -136,15 +135,20 @@ pub fn quantize(
     let shapes = typed.shapes.clone();
     let graph = proto.graph.get_or_insert_default();
     let roles = roles::assign(graph, &shapes, opset, &job.wishes());
-    let products = job.products(graph, &roles, &shapes)?;
-    // the float weights are tract's from here on
-    release_weights(graph, &products);
-    let watched = job.watched(&products, &roles);
-    let network = FloatModel::contained(model, "preparing it", || typed.watch(&watched))?;
+    job.check_roles(&roles)?;
+    // they are tract's from here on
+    let weights = Weights { tensors: typed.weights.clone(), shapes };
+    release_weights(graph, &weights, &roles);
+    let watched = watched(graph, &roles, &weights.shapes, options.bias_correction);
+    let convolutions = convolutions(graph, &roles);
+    let network = FloatModel::contained(model, "preparing it", || typed.watch(&watched, &convolutions))?;
     let photos = Photos::new(&manifest, layout);
     progress(Stage::Calibrating(calibration.len()));
     let statistics = job.calibrate(&network, &photos, &watched, calibration, progress)?;
-    let (codes, products) = job.finish(&watched, &statistics, &roles, products);
+    let codes = job.codes(&watched, &statistics, &roles);
+    let products = job.products(graph, &roles, &weights, &watched, &statistics);
+    let Weights { shapes, tensors } = weights;
+    drop(tensors);
     let layers = products.len();
     let names = layer_names(graph, &products, &watched);
     emit::emit(graph, &roles.roles, products.into_iter().collect(), &codes, &shapes);
@@ -158,8 +162,9 @@ pub fn quantize(
     drop(onnx);
     let time = start.elapsed();
     let comparison = if held_back.is_empty() {
-        // it must load all the same
-        Model::load(output, &LoadOptions::default())?;
+        // it must load all the same; the float network has done its work
+        drop(network);
+        Model::load_lean(output, &LoadOptions::default())?;
         None
     } else {
         progress(Stage::Comparing(held_back.len()));
@@ -206,59 +211,35 @@ impl Job<'_> {
         Wishes { keep_float, quantize_output: self.options.quantize_output }
     }
 
-    /// The layers with their weights in codes, by node.
+    fn check_roles(&self, roles: &Roles) -> Result<(), QuantizeError> {
+        if roles.roles.iter().any(|r| matches!(r, Role::Product(_))) {
+            return Ok(());
+        }
+        let reason = |k: &Kept| format!("{} ({}): {}", k.node, k.op, k.why);
+        let reasons: Vec<String> = roles.kept.iter().rev().take(5).map(reason).collect();
+        Err(QuantizeError::Nothing { path: self.path.into(), reasons: reasons.join("; ") })
+    }
+
+    /// The layers with their weights in codes and their biases, corrected where asked for; by node.
     fn products(
         &self,
         graph: &GraphProto,
         roles: &Roles,
-        shapes: &Shapes,
-    ) -> Result<Vec<(usize, Quantized)>, QuantizeError> {
-        let mut products = Vec::new();
-        for (index, role) in roles.roles.iter().enumerate() {
-            let Role::Product(product) = role else { continue };
-            if let Some(quantized) = self.quantize_weights(graph, product, shapes) {
-                products.push((index, quantized));
+        weights: &Weights,
+        watched: &[String],
+        statistics: &[Statistics],
+    ) -> Vec<(usize, Quantized)> {
+        let mut made = Vec::new();
+        for (index, product) in products(roles) {
+            let Some(mut quantized) = weights.quantize(graph, product, self.options.bias_correction) else { continue };
+            if self.options.bias_correction {
+                let mean_of = mean_of(graph, product, &weights.shapes);
+                let seen = watched.iter().position(|w| *w == mean_of).map(|at| statistics[at].means());
+                quantized.correct_bias(&seen.unwrap_or_default());
             }
+            made.push((index, quantized));
         }
-        if products.is_empty() {
-            let reasons: Vec<String> =
-                roles.kept.iter().rev().take(5).map(|k| format!("{} ({}): {}", k.node, k.op, k.why)).collect();
-            return Err(QuantizeError::Nothing { path: self.path.into(), reasons: reasons.join("; ") });
-        }
-        Ok(products)
-    }
-
-    fn quantize_weights(&self, graph: &GraphProto, product: &Product, shapes: &Shapes) -> Option<Quantized> {
-        let tensor = |name: &str| graph.initializer.iter().find(|i| i.name == name);
-        let stored = tensor(&product.weights)?;
-        let (mut values, dims) = (floats(stored)?, dims(stored));
-        if product.kind == ProductKind::Columns {
-            let inputs = values.len() / product.outputs;
-            values = (0..values.len()).map(|i| values[i % inputs * product.outputs + i / inputs]).collect();
-        }
-        let window = match product.kind {
-            ProductKind::Convolution => dims[2] * dims[3],
-            _ => flattened_from(graph, product, shapes).map_or(1, |(_, pixels)| pixels),
-        };
-        let weights = weights::quantize(&values, product.outputs, window, self.options.bias_correction);
-        let bias = match &product.bias {
-            Some(name) => floats(tensor(name)?)?,
-            None => vec![0.0; product.outputs],
-        };
-        let mean_of = flattened_from(graph, product, shapes).map_or(product.input.clone(), |(image, _)| image);
-        Some(Quantized { product: product.clone(), weights, dims, bias, mean_of })
-    }
-
-    /// The tensors whose distribution is needed, without repetition.
-    fn watched(&self, products: &[(usize, Quantized)], roles: &Roles) -> Vec<String> {
-        let mut watched: Vec<String> = roles.quantized.iter().cloned().collect();
-        watched.extend(products.iter().map(|(_, q)| q.product.output.clone()));
-        if self.options.bias_correction {
-            watched.extend(products.iter().map(|(_, q)| q.mean_of.clone()));
-        }
-        watched.sort();
-        watched.dedup();
-        watched
+        made
     }
 
     fn calibrate(
@@ -298,30 +279,17 @@ impl Job<'_> {
         Ok(merged)
     }
 
-    /// The codes of every quantised tensor; and the products with corrected biases.
-    fn finish(
-        &self,
-        watched: &[String],
-        statistics: &[Statistics],
-        roles: &Roles,
-        mut products: Vec<(usize, Quantized)>,
-    ) -> (Codes, Vec<(usize, Quantized)>) {
-        let seen: HashMap<&str, &Statistics> = watched.iter().map(String::as_str).zip(statistics).collect();
+    /// The codes of every quantised tensor.
+    fn codes(&self, watched: &[String], statistics: &[Statistics], roles: &Roles) -> Codes {
         let all = (f32::NEG_INFINITY, f32::INFINITY);
         let mut limits: HashMap<&str, (f32, f32)> = roles.quantized.iter().map(|t| (t.as_str(), all)).collect();
-        limits.extend(products.iter().map(|(_, q)| (q.product.output.as_str(), q.product.limits)));
-        let range = |(tensor, limits): (&&str, &(f32, f32))| {
-            let range = seen.get(tensor)?.range(self.options.method, *limits);
-            Some((tensor.to_string(), codes(range)))
+        limits.extend(products(roles).map(|(_, p)| (p.output.as_str(), p.limits)));
+        let seen = watched.iter().zip(statistics);
+        let range = |(tensor, seen): (&String, &Statistics)| {
+            let limits = limits.get(tensor.as_str())?;
+            Some((tensor.clone(), codes(seen.range(self.options.method, *limits))))
         };
-        let codes = limits.iter().filter_map(range).collect();
-        if self.options.bias_correction {
-            for (_, quantized) in &mut products {
-                let means = seen.get(quantized.mean_of.as_str()).map(|s| s.means()).unwrap_or_default();
-                quantized.correct_bias(&means);
-            }
-        }
-        (codes, products)
+        seen.filter_map(range).collect()
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -338,13 +306,14 @@ impl Job<'_> {
         progress: &mut dyn FnMut(Stage),
     ) -> Result<Comparison, QuantizeError> {
         let options = LoadOptions { engine: None, threads: Some(self.threads) };
-        let int8 = Model::load_unfused(output, &options)?;
+        let int8 = Model::load_lean(output, &options)?;
         let preprocessor = Preprocessor::new(int8.input(), crate::config::plan::Fit::Crop, Default::default());
         let int8 = Mutex::new((int8, preprocessor));
+        // one at a time: the int8 model takes all threads, and memory
         let layers: HashMap<&str, usize> = names.iter().map(|(tensor, name)| (name.as_str(), *tensor)).collect();
         let workers = share(
             files,
-            self.threads,
+            1,
             || Ok((network.state().map_err(|e| detail(&e))?, photos.clone(), Gathered::default())),
             |(state, photos, gathered), photo| {
                 let (scores, traced) = int8_run(&int8, photo)?;
@@ -393,37 +362,6 @@ fn detail(error: &TractError) -> String {
 fn operator_set(proto: &ModelProto) -> i64 {
     let standard = |o: &&OperatorSetIdProto| o.domain.is_empty() || o.domain == "ai.onnx";
     proto.opset_import.iter().find(standard).map_or(0, |o| o.version)
-}
-
-/// The image that a fully connected layer's input was flattened from, and its pixels.
-fn flattened_from(graph: &GraphProto, product: &Product, shapes: &Shapes) -> Option<(String, usize)> {
-    let maker = graph.node.iter().find(|n| n.output.first() == Some(&product.input))?;
-    let flattens = product.kind != ProductKind::Convolution && matches!(maker.op_type.as_str(), "Flatten" | "Reshape");
-    match shapes.get(maker.input.first()?).map(Vec::as_slice) {
-        Some(&[1, _, height, width]) if flattens => Some((maker.input[0].clone(), height * width)),
-        _ => None,
-    }
-}
-
-/// Frees the float weights that only quantised layers read.
-fn release_weights(graph: &mut GraphProto, products: &[(usize, Quantized)]) {
-    for (index, quantized) in products {
-        let shared =
-            graph.node.iter().enumerate().any(|(i, n)| i != *index && n.input.contains(&quantized.product.weights));
-        let weights = graph.initializer.iter_mut().find(|i| i.name == quantized.product.weights);
-        if let (Some(weights), false) = (weights, shared) {
-            (weights.raw_data, weights.float_data) = (Vec::new(), Vec::new());
-        }
-    }
-}
-
-/// Watched tensor and node of each layer, in order.
-fn layer_names(graph: &GraphProto, products: &[(usize, Quantized)], watched: &[String]) -> Vec<(usize, String)> {
-    let name = |(index, quantized): &(usize, Quantized)| {
-        let tensor = watched.iter().position(|w| *w == quantized.product.output)?;
-        Some((tensor, graph.node[*index].name.clone()))
-    };
-    products.iter().filter_map(name).collect()
 }
 
 /// What the file says of itself: the standard domain only, one picture, who made it.

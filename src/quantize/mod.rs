@@ -8,9 +8,11 @@
 //! | `weights` | symmetric int8 weights, one scale an output channel |
 //! | [`photos`] | which photos calibrate and which are held back |
 //! | `float_run` | the float network on tract, watched at chosen tensors |
+//! | `float_conv` | its convolutions, faster and leaner than tract's |
 //! | `statistics` | a tensor's distribution, streamed; and from it the range that its codes cover |
 //! | `emit` | the standard-domain QOperator graph |
 //! | `compare` | float against int8, layer by layer and at the end, on photos held back |
+//! | `layers` | the layers that become codes: weights, tensors read and made |
 //! | `job` | all of it in order |
 //! | `manifest` | the manifest of the new model, and the files it names |
 //!
@@ -18,12 +20,14 @@
 //! Integer-Arithmetic-Only Inference") with a scale per output channel (Krishnamoorthi 2018): activations in `u8` with a
 //! zero point, weights in `i8` without one, biases in `i32`. Relu and Clip fall into the range of the codes.
 //!
-//! Memory: the network's weights are held twice at most (as read and as tract packs them), photos pass one by one.
+//! Memory: the float weights are held once while photos pass, one for each thread, and twice only while tract takes them over.
 
 mod compare;
 mod emit;
+mod float_conv;
 mod float_run;
 mod job;
+mod layers;
 mod manifest;
 mod onnx;
 pub mod photos;
