@@ -4,22 +4,20 @@ use std::path::Path;
 
 use prost::Message;
 use sha2::{Digest, Sha256};
-use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
-use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
+use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::ToDim;
 
 use super::error::ModelError;
 use super::files::read_limited;
+use super::limits;
 use super::manifest::{Guess, MAX_SIDE, Manifest};
 use crate::panics;
 
 /// Float VGG19 has 575 MB. A protobuf message ends at 2 GiB.
 const MAX_BYTES: u64 = 1 << 30;
 /// No tensor of a network for one picture is larger: VGG16's largest weight, in floats, has 411 MB.
-const MAX_TENSOR_BYTES: usize = 1 << 30;
-/// The largest published networks have a few thousand nodes.
-const MAX_NODES: usize = 100_000;
+pub(super) const MAX_TENSOR_BYTES: usize = 1 << 30;
 
 /// The layout in which the graph wants its picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,52 +156,8 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<ModelProto, ModelError>
     if graph.node.is_empty() || graph.output.is_empty() {
         return Err(broken("its graph is empty".into()));
     }
-    if graph.node.len() > MAX_NODES {
-        return Err(broken(format!("its graph has {} nodes", graph.node.len())));
-    }
-    check_sizes(graph).map_err(broken)?;
+    limits::check(graph).map_err(broken)?;
     Ok(proto)
-}
-
-/// Weights whose declared shape and stored bytes differ would be allocated before anybody noticed.
-fn check_sizes(graph: &GraphProto) -> Result<(), String> {
-    let constants = graph.node.iter().flat_map(|n| &n.attribute).filter_map(|a| a.t.as_ref());
-    for tensor in graph.initializer.iter().chain(constants) {
-        check_size(tensor).map_err(|problem| format!("the tensor `{}` {problem}", tensor.name))?;
-    }
-    Ok(())
-}
-
-fn check_size(tensor: &TensorProto) -> Result<(), String> {
-    let elements = tensor
-        .dims
-        .iter()
-        .try_fold(1usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))
-        .filter(|&elements| elements <= MAX_TENSOR_BYTES)
-        .ok_or_else(|| format!("has an impossible shape {:?}", tensor.dims))?;
-    let external = tensor.data_location == Some(DataLocation::External as i32);
-    if external || tensor.raw_data.is_empty() {
-        let stored =
-            [tensor.float_data.len(), tensor.int32_data.len(), tensor.int64_data.len(), tensor.double_data.len()];
-        let typed = stored.into_iter().max().unwrap_or(0).max(tensor.uint64_data.len()).max(tensor.string_data.len());
-        return if external || typed == elements {
-            Ok(())
-        } else {
-            Err(format!("has the shape {:?} but {typed} values", tensor.dims))
-        };
-    }
-    let size = match DataType::try_from(tensor.data_type) {
-        Ok(DataType::Uint8 | DataType::Int8 | DataType::Bool) => 1,
-        Ok(DataType::Uint16 | DataType::Int16 | DataType::Float16 | DataType::Bfloat16) => 2,
-        Ok(DataType::Float | DataType::Int32 | DataType::Uint32) => 4,
-        Ok(DataType::Double | DataType::Int64 | DataType::Uint64) => 8,
-        // tract says what it does not know
-        _ => return Ok(()),
-    };
-    if elements * size != tensor.raw_data.len() {
-        return Err(format!("has the shape {:?} but {} bytes", tensor.dims, tensor.raw_data.len()));
-    }
-    Ok(())
 }
 
 /// The graph's inputs that are no weights: name and declared axes (0 where open).
