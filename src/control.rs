@@ -16,6 +16,13 @@ const CAPACITY: usize = 64;
 pub enum Command {
     /// Read the configuration again, and apply it if it is good.
     Reload,
+    /// Arm or disarm a rule.
+    Arm {
+        /// The rule's name.
+        rule: std::sync::Arc<str>,
+        /// What it shall be.
+        armed: bool,
+    },
 }
 
 /// The queue is full: the command was not taken, and is counted.

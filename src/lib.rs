@@ -26,6 +26,7 @@ pub mod model;
 pub mod panics;
 pub mod preprocess;
 pub mod quantize;
+pub mod replay;
 pub mod rules;
 pub mod teach;
 pub mod telemetry;

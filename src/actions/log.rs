@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::ActionError;
 use super::mqtt::topics::Topics;
 use super::outbox::{Outbox, Overflow, Taken};
 use super::payload::EventPayload;
+use super::pins::Shared;
 use super::runner::{self, ActionHandle, Health, StatusCell};
-use super::{ActionContext, ActionError};
 use crate::config::plan::LogPlan;
 
 /// The target of the human log that events go to when no file is named.
@@ -30,8 +31,8 @@ struct Line<'a> {
     payload: &'a EventPayload,
 }
 
-pub(super) fn spawn(name: Arc<str>, plan: &LogPlan, context: &Arc<ActionContext>) -> Result<ActionHandle, ActionError> {
-    let outbox = Arc::new(Outbox::new(CAPACITY, Overflow::Drop));
+pub(super) fn spawn(name: Arc<str>, plan: &LogPlan, context: &Arc<Shared>) -> Result<ActionHandle, ActionError> {
+    let outbox: Arc<Outbox> = Arc::new(Outbox::new(CAPACITY, Overflow::Drop));
     let status = Arc::new(StatusCell::new(name.clone()));
     let mut sink = plan.path.clone().map(FileSink::new);
     match &mut sink {
@@ -42,7 +43,7 @@ pub(super) fn spawn(name: Arc<str>, plan: &LogPlan, context: &Arc<ActionContext>
     runner::spawn(name, outbox, status, move || {
         let topic = Topics::new(TOPIC, &context.device).event();
         while let Taken::Event(event) = queue.take(None) {
-            let payload = EventPayload::new(&context.device, &event);
+            let payload = context.payload(&event);
             let line = serde_json::to_string(&Line { topic: &topic, payload: &payload }).unwrap_or_default();
             let written = match &mut sink {
                 Some(sink) => sink.write(&line, &state),
@@ -127,7 +128,7 @@ mod tests {
 
     use super::*;
     use crate::actions::payload::tests::event;
-    use crate::actions::{Edge, Message, Observer};
+    use crate::actions::{ActionContext, Edge, Message, Observer};
     use crate::rules::{Change, Event};
 
     #[derive(Default)]
@@ -149,7 +150,7 @@ mod tests {
             observer: observer.clone(),
             control: crate::control::Control::new(|| ()),
         };
-        (spawn("file".into(), &LogPlan { path: Some(path.into()) }, &Arc::new(context)).unwrap(), observer)
+        (spawn("file".into(), &LogPlan { path: Some(path.into()) }, &Shared::new(context, &[])).unwrap(), observer)
     }
 
     fn send(handle: &ActionHandle, rule: &str) {

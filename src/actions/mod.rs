@@ -6,19 +6,30 @@
 //! broker that is away) is degraded, says so once, and tries again by itself: it never stops the daemon.
 
 pub mod gpio;
+mod hook;
 pub mod log;
 pub mod mqtt;
 mod outbox;
 pub mod payload;
+mod picture;
+mod pins;
 mod runner;
+mod snapshot;
+mod tls;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use picture::Picture;
 pub use runner::{ActionHandle, ActionStatus, Health, close_all};
 
+use pins::Shared;
+
 use crate::clock::Monotonic;
-use crate::config::plan::{ActionKind, ActionPlan, Level, LogPlan, MqttPlan, RulePlan};
+use crate::config::plan::{
+    ActionKind, ActionPlan, ArmedBy, HookPlan, Level, LogPlan, MqttPlan, RulePlan, SnapshotPlan, WebhookPlan,
+};
 use crate::control::Control;
 use crate::rules::Event;
 
@@ -27,8 +38,17 @@ use crate::rules::Event;
 pub enum Message {
     /// A rule of this action turned on or off.
     Event(Arc<Event>),
+    /// The same, with the frame that decided it: for those that [want pictures](ActionHandle::wants_pictures).
+    Pictured(Arc<Event>, Arc<Picture>),
     /// A camera came or went. Every action is told; most do not care.
     Camera(CameraStatus),
+    /// A rule that something arms was armed or disarmed. Every action is told.
+    Armed {
+        /// The rule's name.
+        rule: Arc<str>,
+        /// Whether it is armed now.
+        armed: bool,
+    },
 }
 
 /// A camera's state, as an operator is told it.
@@ -96,12 +116,21 @@ pub struct RuleInfo {
     pub label: String,
     /// The actions that it feeds.
     pub actions: Vec<String>,
+    /// A broker may arm and disarm it.
+    pub armed_by_mqtt: bool,
 }
 
 impl From<&RulePlan> for RuleInfo {
     /// The label is the name with spaces for `_` and `-`.
     fn from(rule: &RulePlan) -> Self {
-        Self { name: rule.name.clone(), label: rule.name.replace(['_', '-'], " "), actions: rule.actions.clone() }
+        let escalation = rule.escalation.iter().flat_map(|escalation| &escalation.actions);
+        let actions = rule.actions.iter().chain(escalation).cloned().collect();
+        Self {
+            name: rule.name.clone(),
+            label: rule.name.replace(['_', '-'], " "),
+            actions,
+            armed_by_mqtt: rule.armed_by == Some(ArmedBy::Mqtt),
+        }
     }
 }
 
@@ -139,7 +168,7 @@ pub enum ActionError {
 /// # Errors
 /// [`ActionError`] when the system gives no thread or no event queue; lines opened so far are released at their safe level.
 pub fn start(plans: &[ActionPlan], context: ActionContext) -> Result<Vec<ActionHandle>, ActionError> {
-    let context = Arc::new(context);
+    let context = Shared::new(context, plans);
     // Collected before the first thread starts: no line waits for another action.
     let prepared: Vec<Prepared<'_>> = plans.iter().map(|plan| Prepared::new(plan, &context)).collect();
     prepared.into_iter().map(|prepared| prepared.spawn(&context)).collect()
@@ -150,23 +179,32 @@ enum Prepared<'a> {
     Gpio(Box<gpio::Driver>),
     Mqtt(Arc<str>, &'a MqttPlan),
     Log(Arc<str>, &'a LogPlan),
+    Hook(Arc<str>, &'a HookPlan),
+    Webhook(Arc<str>, &'a WebhookPlan),
+    Snapshot(Arc<str>, &'a SnapshotPlan),
 }
 
 impl<'a> Prepared<'a> {
-    fn new(plan: &'a ActionPlan, context: &Arc<ActionContext>) -> Self {
+    fn new(plan: &'a ActionPlan, context: &Shared) -> Self {
         let name = plan.name.clone();
         match &plan.kind {
             ActionKind::Gpio(gpio) => Self::Gpio(Box::new(gpio::Driver::open(name, gpio, context.observer.clone()))),
             ActionKind::Mqtt(mqtt) => Self::Mqtt(name, mqtt),
             ActionKind::Log(log) => Self::Log(name, log),
+            ActionKind::Hook(hook) => Self::Hook(name, hook),
+            ActionKind::Webhook(webhook) => Self::Webhook(name, webhook),
+            ActionKind::Snapshot(snapshot) => Self::Snapshot(name, snapshot),
         }
     }
 
-    fn spawn(self, context: &Arc<ActionContext>) -> Result<ActionHandle, ActionError> {
+    fn spawn(self, context: &Arc<Shared>) -> Result<ActionHandle, ActionError> {
         match self {
-            Self::Gpio(driver) => driver.spawn(),
+            Self::Gpio(driver) => driver.spawn().map(ActionHandle::urgent),
             Self::Mqtt(name, plan) => mqtt::spawn(name, plan, context),
             Self::Log(name, plan) => log::spawn(name, plan, context),
+            Self::Hook(name, plan) => hook::spawn(name, plan, context),
+            Self::Webhook(name, plan) => webhook::spawn(name, plan, context),
+            Self::Snapshot(name, plan) => snapshot::spawn(name, plan, context),
         }
     }
 }

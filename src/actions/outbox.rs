@@ -19,11 +19,36 @@ pub(super) enum Overflow {
     KeepLatest,
 }
 
+/// What an action takes one by one: an event, or an event with something to it.
+pub(super) trait Item: Sized + Send {
+    /// Whether it wants [`Message::Pictured`] where it can have it.
+    const PICTURES: bool = false;
+
+    /// What the action has to do about `message`, if anything.
+    fn of(message: Message) -> Option<Self>;
+
+    /// The rule that it is about.
+    fn rule(&self) -> &Arc<str>;
+}
+
+impl Item for Arc<Event> {
+    fn of(message: Message) -> Option<Self> {
+        match message {
+            Message::Event(event) | Message::Pictured(event, _) => Some(event),
+            Message::Camera(_) | Message::Armed { .. } => None,
+        }
+    }
+
+    fn rule(&self) -> &Arc<str> {
+        &self.rule
+    }
+}
+
 /// What [`Outbox::take`] found.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(super) enum Taken<T = Arc<Event>> {
     /// The next event.
-    Event(Arc<Event>),
+    Event(T),
     /// Nothing until the asked time.
     Timeout,
     /// The queue is empty and closing; what is still to do must be done by then.
@@ -31,43 +56,54 @@ pub(super) enum Taken {
 }
 
 /// A bounded first-in first-out queue of events. Camera states are not for its kind of action and pass by.
-pub(super) struct Outbox {
+pub(super) struct Outbox<T = Arc<Event>> {
     capacity: usize,
     overflow: Overflow,
-    inner: Mutex<Inner>,
+    inner: Mutex<Inner<T>>,
     wake: Condvar,
     dropped: Counter,
 }
 
-#[derive(Default)]
-struct Inner {
-    waiting: VecDeque<Arc<Event>>,
+struct Inner<T> {
+    waiting: VecDeque<T>,
     /// Dropped from `waiting`, the latest of each rule: older than everything in `waiting`.
-    missed: BTreeMap<Arc<str>, Arc<Event>>,
-    /// An event has been taken and the taker has not come back.
-    in_hand: bool,
+    missed: BTreeMap<Arc<str>, T>,
+    /// Events that have been taken and whose takers have not come back.
+    in_hand: usize,
     closing: Option<Instant>,
 }
 
-impl Outbox {
+impl<T> Outbox<T> {
     /// A queue of `capacity` events (at least one).
     pub(super) fn new(capacity: usize, overflow: Overflow) -> Self {
         Self {
             capacity: capacity.max(1),
             overflow,
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner { waiting: VecDeque::new(), missed: BTreeMap::new(), in_hand: 0, closing: None }),
             wake: Condvar::new(),
             dropped: Counter::default(),
         }
     }
 
-    /// The next event; waits for one until `until` (for ever if absent) or until the queue is closed.
-    pub(super) fn take(&self, until: Option<Instant>) -> Taken {
+    /// The next event; waits for one until `until` (for ever if absent) or until the queue is closed. For a queue with
+    /// one taker: what it took before is done with.
+    pub(super) fn take(&self, until: Option<Instant>) -> Taken<T> {
         let mut inner = self.lock();
-        inner.in_hand = false;
+        inner.in_hand = 0;
+        self.wait(inner, until)
+    }
+
+    /// As [`take`](Self::take), for ever, for a queue with several takers: `done` of what they took is done with.
+    pub(super) fn take_another(&self, done: usize) -> Taken<T> {
+        let mut inner = self.lock();
+        inner.in_hand = inner.in_hand.saturating_sub(done);
+        self.wait(inner, None)
+    }
+
+    fn wait(&self, mut inner: MutexGuard<'_, Inner<T>>, until: Option<Instant>) -> Taken<T> {
         loop {
             if let Some(event) = inner.next() {
-                inner.in_hand = true;
+                inner.in_hand += 1;
                 return Taken::Event(event);
             }
             if let Some(deadline) = inner.closing {
@@ -81,25 +117,42 @@ impl Outbox {
         }
     }
 
+    /// When all must be over, if the queue is closed.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.lock().closing
+    }
+
+    /// Waits until `until`, or until the deadline of a close. `false`: that deadline has passed.
+    pub(super) fn pause(&self, until: Instant) -> bool {
+        let mut inner = self.lock();
+        loop {
+            let (end, now) = (inner.closing.map_or(until, |deadline| until.min(deadline)), Instant::now());
+            if now >= end {
+                return inner.closing.is_none_or(|deadline| now < deadline);
+            }
+            inner = self.wake.wait_timeout(inner, end - now).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Counts an event that was taken and could not be acted on.
     pub(super) fn count_lost(&self) {
         self.dropped.increment();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
-    fn next(&mut self) -> Option<Arc<Event>> {
+impl<T> Inner<T> {
+    fn next(&mut self) -> Option<T> {
         self.missed.pop_first().map(|(_, event)| event).or_else(|| self.waiting.pop_front())
     }
 }
 
-impl Mailbox for Outbox {
+impl<T: Item> Mailbox for Outbox<T> {
     fn push(&self, message: Message) -> bool {
-        let Message::Event(event) = message else { return true };
+        let Some(event) = T::of(message) else { return true };
         let mut inner = self.lock();
         if inner.closing.is_some() {
             return false;
@@ -108,7 +161,7 @@ impl Mailbox for Outbox {
         if full && let Some(oldest) = inner.waiting.pop_front() {
             self.dropped.increment();
             if self.overflow == Overflow::KeepLatest {
-                inner.missed.insert(oldest.rule.clone(), oldest);
+                inner.missed.insert(oldest.rule().clone(), oldest);
             }
         }
         inner.waiting.push_back(event);
@@ -124,11 +177,15 @@ impl Mailbox for Outbox {
 
     fn depth(&self) -> usize {
         let inner = self.lock();
-        inner.waiting.len() + inner.missed.len() + usize::from(inner.in_hand)
+        inner.waiting.len() + inner.missed.len() + inner.in_hand
     }
 
     fn dropped(&self) -> u64 {
         self.dropped.get()
+    }
+
+    fn wants_pictures(&self) -> bool {
+        T::PICTURES
     }
 }
 
@@ -154,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_the_oldest_and_counts_it() {
-        let outbox = Outbox::new(2, Overflow::Drop);
+        let outbox = Outbox::<Arc<Event>>::new(2, Overflow::Drop);
         let kept: Vec<bool> = ["a", "b", "c", "d"].iter().map(|rule| push(&outbox, rule, Change::On)).collect();
         assert_eq!(kept, [true, true, false, false]);
         assert_eq!((outbox.dropped(), outbox.depth()), (2, 2));
@@ -164,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_last_state_of_every_rule_survives_an_overflow() {
-        let outbox = Outbox::new(2, Overflow::KeepLatest);
+        let outbox = Outbox::<Arc<Event>>::new(2, Overflow::KeepLatest);
         push(&outbox, "quiet", Change::On);
         push(&outbox, "quiet", Change::Off(OffReason::Gone));
         for _ in 0..10 {
@@ -179,7 +236,7 @@ mod tests {
 
     #[test]
     fn an_event_in_hand_counts_until_the_taker_comes_back() {
-        let outbox = Outbox::new(2, Overflow::Drop);
+        let outbox = Outbox::<Arc<Event>>::new(2, Overflow::Drop);
         push(&outbox, "a", Change::On);
         assert!(matches!(outbox.take(None), Taken::Event(_)));
         assert_eq!(outbox.depth(), 1);
@@ -188,8 +245,34 @@ mod tests {
     }
 
     #[test]
+    fn what_several_takers_have_in_hand_is_counted_until_each_comes_back() {
+        let outbox = Outbox::<Arc<Event>>::new(4, Overflow::Drop);
+        ["a", "b", "c"].iter().for_each(|rule| _ = push(&outbox, rule, Change::On));
+        assert!(matches!((outbox.take_another(0), outbox.take_another(0)), (Taken::Event(_), Taken::Event(_))));
+        assert_eq!(outbox.depth(), 3);
+        assert!(matches!(outbox.take_another(1), Taken::Event(_)));
+        assert_eq!(outbox.depth(), 2);
+        outbox.close(Instant::now());
+        assert!(matches!(outbox.take_another(1), Taken::Closing(_)));
+        assert_eq!(outbox.depth(), 1);
+    }
+
+    #[test]
+    fn a_pause_ends_with_the_deadline_of_a_close() {
+        let outbox = Outbox::<Arc<Event>>::new(1, Overflow::Drop);
+        assert!(outbox.pause(Instant::now()));
+        let long = Instant::now() + Duration::from_secs(60);
+        std::thread::scope(|scope| {
+            let pausing = scope.spawn(|| outbox.pause(long));
+            outbox.close(Instant::now() + Duration::from_millis(5));
+            assert!(!pausing.join().unwrap());
+        });
+        assert!(Instant::now() < long);
+    }
+
+    #[test]
     fn closing_drains_first_and_takes_nothing_new() {
-        let outbox = Outbox::new(2, Overflow::Drop);
+        let outbox = Outbox::<Arc<Event>>::new(2, Overflow::Drop);
         push(&outbox, "a", Change::On);
         outbox.close(Instant::now() + Duration::from_secs(1));
         assert!(!push(&outbox, "b", Change::On));

@@ -4,13 +4,14 @@
 //! |---|---|
 //! | `id` | unique to this event; a duplicate (MQTT's QoS 1 allows them) has the same |
 //! | `device`, `rule` | who says it, and which rule changed |
-//! | `state` | `"on"` or `"off"` |
-//! | `reason` | why off: `"gone"` (the scores fell) or `"stale"` (no camera delivers frames); `null` when on |
+//! | `state` | `"on"`, `"escalated"` (still on, for the rule's `escalate_after`) or `"off"` |
+//! | `reason` | why off: `"gone"` (the scores fell), `"stale"` (no camera delivers frames), `"unscheduled"`, `"disarmed"`; else `null` |
 //! | `camera`, `region` | the view that decided it; `region` is `null` for the whole frame |
 //! | `class`, `label`, `probability` | the rule's best class in that frame: index, name, 0 to 1 |
 //! | `sequence`, `origin` | the frame's number, and its file if it came from one (else `null`) |
 //! | `captured` | when the frame was captured: RFC 3339, UTC, by the wall clock at the time of sending |
 //! | `latency_ms` | from the capture to the rule's decision, in milliseconds |
+//! | `pin_latency_ms` | from the capture to the edge on the last of the rule's GPIO lines, in milliseconds; `null` if it has none, or none had moved 50 ms after the decision |
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use serde::Serialize;
 
 use super::fnv1a;
 use crate::clock::Monotonic;
-use crate::rules::{Change, Event, OffReason};
+use crate::rules::{Change, Event};
 
 /// An event as JSON shows it; see the [module](self) for the fields. Field names are stable.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,6 +41,7 @@ pub struct EventPayload {
     pub origin: Option<String>,
     pub captured: String,
     pub latency_ms: f64,
+    pub pin_latency_ms: Option<f64>,
 }
 
 impl EventPayload {
@@ -60,7 +62,13 @@ impl EventPayload {
             origin: event.origin.as_ref().map(|path| path.display().to_string()),
             captured: wall_clock(event.captured),
             latency_ms: milliseconds(event.decided.since(event.captured)),
+            pin_latency_ms: None,
         }
+    }
+
+    /// With what is known of the rule's lines: from the capture to the edge of the last one.
+    pub fn with_pin(self, latency: Option<Duration>) -> Self {
+        Self { pin_latency_ms: latency.map(milliseconds), ..self }
     }
 
     /// The object as one line without a line feed.
@@ -73,15 +81,15 @@ impl EventPayload {
 fn state_name(change: Change) -> &'static str {
     match change {
         Change::On => "on",
+        Change::Escalated => "escalated",
         Change::Off(_) => "off",
     }
 }
 
 fn reason_name(change: Change) -> Option<&'static str> {
     match change {
-        Change::On => None,
-        Change::Off(OffReason::Gone) => Some("gone"),
-        Change::Off(OffReason::Stale) => Some("stale"),
+        Change::On | Change::Escalated => None,
+        Change::Off(reason) => Some(reason.name()),
     }
 }
 
@@ -127,6 +135,7 @@ pub(crate) mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::rules::OffReason;
 
     /// An event of `rule`, decided now on a frame captured 25 ms ago.
     pub(crate) fn event(rule: &str, change: Change) -> Event {
@@ -161,7 +170,7 @@ pub(crate) mod tests {
         let expected = serde_json::json!({
             "device": "garden", "rule": "cat", "state": "off", "reason": "stale", "camera": "feeder",
             "region": "perch", "class": 3, "label": "wild_cat", "probability": 0.75, "sequence": 42,
-            "origin": "photos/cat.jpg", "latency_ms": 25.0,
+            "origin": "photos/cat.jpg", "latency_ms": 25.0, "pin_latency_ms": null,
         });
         assert_eq!(serde_json::Value::Object(json), expected);
     }

@@ -17,6 +17,14 @@ pub(super) trait Mailbox: Send + Sync {
     fn depth(&self) -> usize;
     /// Events that were dropped or could not be acted on.
     fn dropped(&self) -> u64;
+    /// Whether it wants the frame with an event.
+    fn wants_pictures(&self) -> bool {
+        false
+    }
+    /// Commands from outside that were none, or could not be taken.
+    fn refused(&self) -> u64 {
+        0
+    }
 }
 
 /// How an action is.
@@ -117,6 +125,7 @@ pub struct ActionHandle {
     mailbox: Arc<dyn Mailbox>,
     status: Arc<StatusCell>,
     ended: Arc<Ended>,
+    urgent: bool,
 }
 
 /// How much longer than asked a closing action is waited for: the time to drive a line or to say goodbye to a broker.
@@ -134,6 +143,23 @@ impl ActionHandle {
         self.mailbox.push(message)
     }
 
+    /// The same action, to be told first.
+    pub(super) fn urgent(mut self) -> Self {
+        self.urgent = true;
+        self
+    }
+
+    /// Whether it is to be told of an event before those that are not: it drives a pin. Waking another action's thread takes
+    /// some microseconds, and more where that thread then takes the core.
+    pub fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
+    /// Whether [`Message::Pictured`] is wanted instead of [`Message::Event`].
+    pub fn wants_pictures(&self) -> bool {
+        self.mailbox.wants_pictures()
+    }
+
     /// Events that wait, or that are taken and not yet done with (for MQTT: not yet acknowledged).
     pub fn depth(&self) -> usize {
         self.mailbox.depth()
@@ -142,6 +168,11 @@ impl ActionHandle {
     /// Events that were dropped by a full queue or could not be acted on.
     pub fn dropped(&self) -> u64 {
         self.mailbox.dropped()
+    }
+
+    /// Commands from outside that were none, or could not be taken (an MQTT action's).
+    pub fn refused(&self) -> u64 {
+        self.mailbox.refused()
     }
 
     /// How the action is.
@@ -197,7 +228,7 @@ pub(super) fn spawn(
         work();
     });
     match thread {
-        Ok(_detached) => Ok(ActionHandle { name, mailbox, status, ended }),
+        Ok(_detached) => Ok(ActionHandle { name, mailbox, status, ended, urgent: false }),
         Err(source) => Err(ActionError::Thread { action: name, source }),
     }
 }

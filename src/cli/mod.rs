@@ -12,6 +12,7 @@ mod evaluate;
 mod look;
 pub mod outcome;
 mod quantize;
+mod replay;
 mod run;
 mod sheet;
 mod teach;
@@ -39,6 +40,8 @@ enum Command {
     Classify(classify::Classify),
     /// Write a picture of exactly what the model sees through a camera
     Look(look::Look),
+    /// Say what a recorded folder would have made the rules do, and why
+    Replay(replay::Replay),
     /// Say what this board has: cameras, GPIO chips, CPU features
     Doctor(doctor::Doctor),
     /// Make an int8 model of a float one
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(),
         Command::Classify(classify) => classify.execute(),
         Command::Look(look) => look.execute(),
+        Command::Replay(replay) => replay.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Quantize(quantize) => quantize.execute(),
         Command::Bench(bench) => bench.execute(),

@@ -1,26 +1,30 @@
 //! `[action.NAME]`
 
-use std::io::Read;
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::defaults::{DEFAULT_DISCOVERY, DEFAULT_OUTBOX, DEFAULT_PULSE, DEFAULT_TOPIC};
 use super::keys::Section;
 use super::plan::{
-    ActionKind, ActionPlan, GpioBackend, GpioLine, GpioMode, GpioPlan, Level, LogPlan, MqttPlan, Secret,
+    ActionKind, ActionPlan, GpioBackend, GpioLine, GpioMode, GpioPlan, Level, LogPlan, MqttPlan, MqttVersion, Secret,
 };
 use super::reader::Table;
 use super::values::{self, BrokerUrl};
+use super::{reactions, secrets};
 
 const PULSE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 /// No chip has nearly as many lines.
-const LINES: RangeInclusive<i64> = 0..=4095;
-/// A password file larger than this is something else.
-const LARGEST_PASSWORD: u64 = 4096;
+pub(super) const LINES: RangeInclusive<i64> = 0..=4095;
 
-const TYPES: [(&str, Section); 3] = [("gpio", Section::Gpio), ("mqtt", Section::Mqtt), ("log", Section::Log)];
+const TYPES: [(&str, Section); 6] = [
+    ("gpio", Section::Gpio),
+    ("mqtt", Section::Mqtt),
+    ("log", Section::Log),
+    ("hook", Section::Hook),
+    ("webhook", Section::Webhook),
+    ("snapshot", Section::Snapshot),
+];
 
 /// Reads the action called `name`; `None` if its type is not known.
 pub(super) fn read(actions: &Table<'_>, name: &str) -> Option<ActionPlan> {
@@ -29,13 +33,19 @@ pub(super) fn read(actions: &Table<'_>, name: &str) -> Option<ActionPlan> {
     }
     let table = actions.table(name, Section::Action)?;
     if !table.has("type") {
-        table.problem("type", "is missing; add `type = \"gpio\"`, \"mqtt\" or \"log\"");
+        table.problem(
+            "type",
+            "is missing; add `type = \"gpio\"`, \"mqtt\", \"log\", \"hook\", \"webhook\" or \"snapshot\"",
+        );
     }
     let section = table.choice("type", &TYPES)?;
     let table = table.of_section(section);
     let kind = match section {
         Section::Gpio => ActionKind::Gpio(gpio(&table)),
         Section::Mqtt => ActionKind::Mqtt(mqtt(&table)),
+        Section::Hook => ActionKind::Hook(reactions::hook(&table)),
+        Section::Webhook => ActionKind::Webhook(reactions::webhook(&table)),
+        Section::Snapshot => ActionKind::Snapshot(reactions::snapshot(&table)),
         _ => ActionKind::Log(LogPlan { path: table.path("path") }),
     };
     Some(ActionPlan { name: Arc::from(name), kind })
@@ -104,6 +114,9 @@ fn mqtt(table: &Table<'_>) -> MqttPlan {
         false => Some(table.parsed("discovery", values::topic).unwrap_or_else(|| DEFAULT_DISCOVERY.to_owned())),
     };
     MqttPlan {
+        version: table
+            .choice("version", &[("3.1.1", MqttVersion::V311), ("5", MqttVersion::V5)])
+            .unwrap_or(MqttVersion::V311),
         credentials: credentials(table, url.user),
         tls: url.tls,
         host: url.host,
@@ -118,23 +131,16 @@ fn mqtt(table: &Table<'_>) -> MqttPlan {
     }
 }
 
-/// User and password from the URL, or from keys of their own, or the password from a file.
+/// User and password from the URL, or from keys of their own, or the password from a file or a systemd credential.
 fn credentials(table: &Table<'_>, url: Option<(String, Option<String>)>) -> Option<(String, Secret)> {
     let (url_user, url_password) = url.map_or((None, None), |(user, password)| (Some(user), password));
-    for (key, in_url) in
-        [("user", url_user.is_some()), ("password", url_password.is_some()), ("password_file", url_password.is_some())]
-    {
+    for key in ["user", "password", "password_file", "credential"] {
+        let in_url = if key == "user" { url_user.is_some() } else { url_password.is_some() };
         if table.has(key) && in_url {
             table.problem(key, "is in the URL too; keep one of them");
         }
     }
-    if table.has("password") && table.has("password_file") {
-        table.problem("password_file", "says the password a second time beside `password`; keep one of them");
-    }
-    let from_file = table
-        .path("password_file")
-        .and_then(|path| read_password(&path).map_err(|problem| table.problem("password_file", problem)).ok());
-    let password = table.string("password").or(from_file).or(url_password);
+    let password = secrets::read(table, "password", "password_file", Some("credential")).or(url_password);
     match (table.text("user").or(url_user), password) {
         (Some(user), password) => Some((user, Secret::new(password.unwrap_or_default()))),
         (None, Some(_)) if !table.has("user") => {
@@ -143,25 +149,6 @@ fn credentials(table: &Table<'_>, url: Option<(String, Option<String>)>) -> Opti
             None
         }
         (None, _) => None,
-    }
-}
-
-/// The first line of a file.
-fn read_password(path: &Path) -> Result<String, String> {
-    let failed = |error: &dyn std::fmt::Display| {
-        format!("cannot read {}: {error}; the daemon's user must be able to read it", path.display())
-    };
-    // A pipe or a device could block, or never end.
-    let metadata = std::fs::metadata(path).map_err(|error| failed(&error))?;
-    if !metadata.is_file() || metadata.len() > LARGEST_PASSWORD {
-        return Err(format!("{} is no file of at most {LARGEST_PASSWORD} bytes", path.display()));
-    }
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|error| failed(&error))?;
-    file.take(LARGEST_PASSWORD).read_to_string(&mut text).map_err(|error| failed(&error))?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(format!("the first line of {} is empty, and should be the password", path.display())),
     }
 }
 

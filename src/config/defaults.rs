@@ -25,3 +25,21 @@ pub const DEFAULT_TOPIC: &str = "spotter";
 pub const DEFAULT_DISCOVERY: &str = "homeassistant";
 /// Some hours of a busy rule in about 100 kB.
 pub const DEFAULT_OUTBOX: usize = 256;
+/// A hook sends a message or switches something; what takes longer hangs.
+pub const DEFAULT_HOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// One that hangs does not hold up the next, and a storm of events does not fill a small board with processes.
+pub const DEFAULT_HOOK_PARALLEL: usize = 2;
+/// What waits longer than some dozens of runs is no news any more.
+pub const DEFAULT_HOOK_QUEUE: usize = 64;
+/// A server in the house answers in milliseconds, one behind a mobile network in seconds.
+pub const DEFAULT_WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// With their back-off some twenty seconds to a minute: the restart of a server.
+pub const DEFAULT_WEBHOOK_RETRIES: u32 = 5;
+/// As many as an MQTT broker's.
+pub const DEFAULT_WEBHOOK_QUEUE: usize = 256;
+/// Some days of a garden.
+pub const DEFAULT_SNAPSHOT_COUNT: usize = 200;
+/// 200 pictures of 1280x720 take about 40 MB; /run is a tenth or a fifth of a board's memory.
+pub const DEFAULT_SNAPSHOT_MEGABYTES: u64 = 50;
+/// Where JPEG's faults begin to be seen.
+pub const DEFAULT_SNAPSHOT_QUALITY: u8 = 85;

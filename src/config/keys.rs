@@ -24,6 +24,12 @@ pub enum Section {
     Controls,
     /// `[[rule]]`
     Rule,
+    /// `armed_by` of a rule, as a table
+    ArmedBy,
+    /// `[group]`: any key, the groups' names.
+    Groups,
+    /// `[group.NAME]`
+    Group,
     /// `[action]`: any key, the actions' names.
     Actions,
     /// `[action.NAME]` before its type is known.
@@ -34,19 +40,30 @@ pub enum Section {
     Mqtt,
     /// `[action.NAME]` with `type = "log"`
     Log,
+    /// `[action.NAME]` with `type = "hook"`
+    Hook,
+    /// `[action.NAME]` with `type = "webhook"`
+    Webhook,
+    /// `[action.NAME]` with `type = "snapshot"`
+    Snapshot,
 }
 
 impl Section {
     /// The sections that have a table of keys in the reference, in its order.
-    pub const REFERENCE: [Section; 8] = [
+    pub const REFERENCE: [Section; 13] = [
         Section::Device,
         Section::Model,
         Section::Camera,
         Section::Region,
         Section::Rule,
+        Section::ArmedBy,
+        Section::Group,
         Section::Gpio,
         Section::Mqtt,
         Section::Log,
+        Section::Hook,
+        Section::Webhook,
+        Section::Snapshot,
     ];
 
     /// How the section is begun in the file, for headings.
@@ -59,16 +76,21 @@ impl Section {
             Section::Region => "[[camera.region]]",
             Section::Controls => "[camera.controls]",
             Section::Rule => "[[rule]]",
+            Section::ArmedBy => "armed_by = { … } in [[rule]]",
+            Section::Groups | Section::Group => "[group.NAME]",
             Section::Actions | Section::Action => "[action.NAME]",
             Section::Gpio => "[action.NAME], type = \"gpio\"",
             Section::Mqtt => "[action.NAME], type = \"mqtt\"",
             Section::Log => "[action.NAME], type = \"log\"",
+            Section::Hook => "[action.NAME], type = \"hook\"",
+            Section::Webhook => "[action.NAME], type = \"webhook\"",
+            Section::Snapshot => "[action.NAME], type = \"snapshot\"",
         }
     }
 
     /// The section takes any key.
     pub(super) fn is_open(self) -> bool {
-        matches!(self, Section::Controls | Section::Actions | Section::Action)
+        matches!(self, Section::Controls | Section::Groups | Section::Actions | Section::Action)
     }
 }
 
@@ -112,7 +134,7 @@ const fn key(
 }
 
 use Absent::{Default, Means, Required};
-use Section::{Camera, Device, Gpio, Log, Model, Mqtt, Region, Root, Rule};
+use Section::{ArmedBy, Camera, Device, Gpio, Group, Hook, Log, Model, Mqtt, Region, Root, Rule, Snapshot, Webhook};
 
 const DURATION: &str = "a duration";
 const INTEGER: &str = "a whole number";
@@ -128,9 +150,12 @@ pub const KEYS: &[Key] = &[
     key(Root, "model", "a table", Required, "what recognises", "{ path = \"model.onnx\" }"),
     key(Root, "camera", "a list of tables", Required, "what is watched", "[{ name = \"feeder\", device = \"/dev/video0\" }]"),
     key(Root, "rule", "a list of tables", Means("nothing is noticed"), "what is to be noticed", "[{ name = \"cat\", classes = [\"*cat*\"] }]"),
+    key(Root, "group", "a table of tables", Means("no groups"), "classes under one name", "{ pets = { classes = [\"*cat*\"] } }"),
     key(Root, "action", "a table of tables", Means("nothing is done"), "what is done about it", "{ events = { type = \"log\" } }"),
 
     key(Device, "name", STRING, Means("the host's name"), "the board's name, in MQTT topics and client ids", "\"garden\""),
+
+    key(Device, "timezone", STRING, Means("the system's"), "the time zone of schedules", "\"Europe/Berlin\""),
 
     key(Model, "path", STRING, Required, "the ONNX file; its manifest lies beside it", "\"models/vgg16-gap-caltech101.onnx\""),
     key(Model, "kernel", STRING, Means("the best for the CPU"), "the kernels by name; `tract` for tract's own", "\"generic\""),
@@ -158,14 +183,30 @@ pub const KEYS: &[Key] = &[
 
     key(Rule, "name", STRING, Required, "the rule's name, in topics: letters, digits, `-`, `_`", "\"cat\""),
     key(Rule, "cameras", STRINGS, Default("[]"), "what it watches: `camera` (all its regions) or `camera/region`; empty means everything", "[\"feeder\"]"),
-    key(Rule, "classes", "a list of labels", Required, "labels, indices or globs, without regard to case; the most probable one counts", "[\"wild_cat\", \"*cat*\"]"),
+    key(Rule, "classes", "a list of labels", Required, "labels, indices, globs, or `@NAME` of a group, without regard to case; the most probable one counts", "[\"wild_cat\", \"*cat*\"]"),
+    key(Rule, "not_classes", "a list of labels", Default("[]"), "what of `classes` does not count, in the same forms", "[\"catamaran\"]"),
     key(Rule, "on", NUMBER, Default("0.6"), "a frame is a hit from this probability up", "0.60"),
     key(Rule, "off", NUMBER, Means("two thirds of `on`"), "once on, a frame counts down to this probability", "0.40"),
     key(Rule, "hits", INTEGER, Default("1"), "this many hits turn the rule on, 1 to 1000", "1"),
     key(Rule, "window", INTEGER, Means("as `hits`"), "among this many frames of a view, 1 to 1000", "5"),
+    key(Rule, "share", NUMBER, Means("`hits` says it"), "instead of `hits`: this part of the `window` must be hits, above 0 to 1", "0.6"),
     key(Rule, "hold", DURATION, Default("\"0s\""), "how long it stays on after the last frame that supported it", "\"2s\""),
     key(Rule, "cooldown", DURATION, Default("\"0s\""), "how long after its last event it does not turn on", "\"30s\""),
+    key(Rule, "schedule", STRINGS, Means("always"), "when it notices anything: weekdays (`mon-fri`, `sat,sun`, none for every day) and a span of the clock, across midnight if it ends before it begins", "[\"mon-fri 18:00-06:00\", \"sat,sun 00:00-24:00\"]"),
+    key(Rule, "clock_unset", STRING, Means("`\"active\"`, because a missed alarm is worse than one too many"), "with `schedule`, while the board does not know the time: `active` or `inactive`", "\"inactive\""),
+    key(Rule, "armed_by", "`\"mqtt\"` or a table", Means("always armed"), "what switches it on and off: `ON` and `OFF` on `TOPIC/DEVICE/rule/RULE/armed/set`, or an input line; remembered across restarts", "\"mqtt\""),
+    key(Rule, "armed", BOOLEAN, Means("`true`"), "with `armed_by`: whether it is armed before the first command", "false"),
     key(Rule, "actions", STRINGS, Default("[]"), "names of actions", "[\"siren\"]"),
+    key(Rule, "escalate", STRINGS, Default("[]"), "names of more actions, for when it stays on", "[\"siren\"]"),
+    key(Rule, "escalate_after", DURATION, Means("needed with `escalate`"), "how long it must have been on", "\"1m\""),
+
+    key(ArmedBy, "chip", STRING, Means("any chip that has the named line"), "the chip's label or path", "\"pinctrl-rp1\""),
+    key(ArmedBy, "line", INTEGER, Means("`line` or `name` is needed"), "the input's offset on the chip; armed while it is active", "27"),
+    key(ArmedBy, "name", STRING, Means("see `line`"), "the line's name, instead of `line`", "\"GPIO27\""),
+    key(ArmedBy, "active_low", BOOLEAN, Default("false"), "the active level is low", "true"),
+    key(ArmedBy, "bias", STRING, Default("\"as-is\""), "the resistor at the line: `as-is`, `pull-up` or `pull-down`", "\"pull-up\""),
+
+    key(Group, "classes", "a list of labels", Required, "labels, indices or globs, as of a rule", "[\"wild_cat\", \"*dog*\"]"),
 
     key(Section::Action, "type", STRING, Required, "what kind of action it is", "\"log\""),
 
@@ -181,20 +222,40 @@ pub const KEYS: &[Key] = &[
 
     key(Mqtt, "type", STRING, Required, "an MQTT broker", "\"mqtt\""),
     key(Mqtt, "url", STRING, Required, "`mqtt://` or, with TLS, `mqtts://`, then `[user:password@]host[:port]`; ports 1883 and 8883", "\"mqtts://broker.local:8883\""),
+    key(Mqtt, "version", STRING, Default("\"3.1.1\""), "the protocol: `3.1.1`, or `5`, with which a broker says why it refuses", "\"5\""),
     key(Mqtt, "topic", STRING, Default("\"spotter\""), "the first part of every topic, before the device's name", "\"home/spotter\""),
     key(Mqtt, "user", STRING, Means("none, or the URL's"), "the user that the broker knows", "\"garden\""),
     key(Mqtt, "password", STRING, Means("none, or the URL's"), "the password", "\"${MQTT_PASSWORD}\""),
     key(Mqtt, "password_file", STRING, Means("see `password`"), "a file whose first line is the password", "\"${CREDENTIALS_DIRECTORY}/mqtt\""),
+    key(Mqtt, "credential", STRING, Means("see `password`"), "a systemd credential (`LoadCredential=NAME:FILE` in the unit) whose first line is the password", "\"mqtt\""),
     key(Mqtt, "ca", STRING, Means("the system's authorities"), "with TLS: a PEM file of the authorities to trust", "\"ca.pem\""),
     key(Mqtt, "discovery", "true, false or a string", Default("true"), "Home Assistant's discovery: on, off, or under another prefix than `homeassistant`", "false"),
     key(Mqtt, "outbox", INTEGER, Default("256"), "events that wait for an absent broker, 1 to 65536; then the oldest is dropped and counted", "1000"),
 
     key(Log, "type", STRING, Required, "a line of JSON an event", "\"log\""),
     key(Log, "path", STRING, Means("the daemon's own log"), "the file that lines are appended to", "\"/var/log/spotter/events.jsonl\""),
-];
 
-/// Keys that a later version has; said so rather than called unknown.
-const LATER: &[(Section, &str)] = &[(Rule, "schedule"), (Rule, "armed_by"), (Rule, "not_classes"), (Rule, "share")];
+    key(Hook, "type", STRING, Required, "a program that is run for each event", "\"hook\""),
+    key(Hook, "command", STRINGS, Required, "the program and its arguments; it gets the event as JSON on its standard input", "[\"/usr/local/bin/alarm\", \"--quiet\"]"),
+    key(Hook, "timeout", DURATION, Default("\"10s\""), "after this long the program and what it started is killed, 100ms to 1h", "\"30s\""),
+    key(Hook, "parallel", INTEGER, Default("2"), "how many may run at once, 1 to 16", "1"),
+    key(Hook, "queue", INTEGER, Default("64"), "events that wait, 1 to 4096; then the oldest is dropped and counted", "16"),
+
+    key(Webhook, "type", STRING, Required, "an HTTP server that each event is posted to as JSON", "\"webhook\""),
+    key(Webhook, "url", STRING, Required, "`http://` or `https://`, host and path", "\"https://home.local:8123/api/webhook/spotter\""),
+    key(Webhook, "token", STRING, Means("none is sent"), "sent as `Authorization: Bearer …`", "\"${WEBHOOK_TOKEN}\""),
+    key(Webhook, "token_file", STRING, Means("see `token`"), "a file whose first line is the token", "\"${CREDENTIALS_DIRECTORY}/webhook\""),
+    key(Webhook, "ca", STRING, Means("the system's authorities"), "with TLS: a PEM file of the authorities to trust", "\"ca.pem\""),
+    key(Webhook, "timeout", DURATION, Default("\"10s\""), "for one attempt, 100ms to 1h", "\"5s\""),
+    key(Webhook, "retries", INTEGER, Default("5"), "attempts after the first one, 0 to 100, with growing pauses; then the event is given up and counted", "20"),
+    key(Webhook, "queue", INTEGER, Default("256"), "events that wait, 1 to 4096; then the oldest is dropped and counted", "1000"),
+
+    key(Snapshot, "type", STRING, Required, "a JPEG of the frame that turned a rule on, with label, probability and time", "\"snapshot\""),
+    key(Snapshot, "folder", STRING, Required, "where the pictures go: under `/run` they do not wear the card and are gone after a restart", "\"/run/spotter/snapshots\""),
+    key(Snapshot, "count", INTEGER, Default("200"), "pictures kept at most, 1 to 100000; then the oldest is deleted", "50"),
+    key(Snapshot, "megabytes", INTEGER, Default("50"), "what they take at most together, in millions of bytes", "20"),
+    key(Snapshot, "quality", INTEGER, Default("85"), "JPEG quality, 1 to 100", "70"),
+];
 
 /// The key of this name in `section`.
 pub(super) fn find(section: Section, name: &str) -> Option<&'static Key> {
@@ -203,9 +264,6 @@ pub(super) fn find(section: Section, name: &str) -> Option<&'static Key> {
 
 /// The problem of a key that is in no table.
 pub(super) fn unknown(section: Section, name: &str) -> String {
-    if LATER.contains(&(section, name)) {
-        return "is not available in this version of Spotter; remove it".into();
-    }
     let names = || KEYS.iter().filter(move |key| key.section == section).map(|key| key.name);
     let heading = section.heading();
     if let Some(near) = nearest(name, names()) {

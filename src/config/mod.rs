@@ -5,13 +5,18 @@
 //! the one table of keys: a key that is not in it is unknown, and the reference in the README is made from it.
 
 mod action;
+mod arming;
 mod camera;
+mod classes;
 pub mod defaults;
 mod keys;
 pub mod plan;
 mod problem;
+mod reactions;
 mod reader;
 mod rule;
+pub mod schedule;
+mod secrets;
 pub(crate) mod similar;
 #[cfg(test)]
 mod tests;
@@ -25,9 +30,10 @@ use std::sync::Arc;
 use serde_spanned::Spanned;
 use toml::de::{DeArray, DeTable};
 
+pub(crate) use classes::GROUP_MARK;
 pub use keys::{Absent, KEYS, Key, Section, reference};
 pub use plan::Plan;
-use plan::{ActionKind, ActionPlan, CameraPlan, ModelPlan, RulePlan, SourcePlan};
+use plan::{ActionKind, ActionPlan, CameraPlan, GroupPlan, ModelPlan, RulePlan, SourcePlan};
 pub use problem::{Problem, Problems};
 use reader::{Document, Lines, Table};
 
@@ -36,6 +42,7 @@ pub const LARGEST_FILE: u64 = 1 << 20;
 const MOST_CAMERAS: usize = 64;
 const MOST_RULES: usize = 256;
 const MOST_ACTIONS: usize = 256;
+const MOST_GROUPS: usize = 256;
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -133,22 +140,29 @@ fn parse_document<'a>(text: &'a str, file: &Path) -> Result<Spanned<DeTable<'a>>
 fn read_plan(root: &Table<'_>) -> Plan {
     let cameras = read_cameras(root);
     let actions = root.table("action", Section::Actions);
+    let groups = root.table("group", Section::Groups);
+    let device = root.table("device", Section::Device);
     let known = rule::Known {
         views: camera::view_names(&cameras),
         // Also those with problems of their own: a rule that names one is not wrong for that.
         actions: actions.as_ref().map(Table::keys).unwrap_or_default(),
+        groups: groups.as_ref().map(Table::keys).unwrap_or_default(),
+        brokers: actions.as_ref().is_some_and(arming::has_broker),
+        zone: schedule::zone(device.as_ref()),
     };
     Plan {
-        device: read_device(root),
+        device: read_device(device.as_ref()),
+        timezone: known.zone.clone(),
         model: read_model(root),
         rules: read_rules(root, &known),
+        groups: groups.as_ref().map(read_groups).unwrap_or_default(),
         actions: actions.as_ref().map(read_actions).unwrap_or_default(),
         cameras,
     }
 }
 
-fn read_device(root: &Table<'_>) -> String {
-    let name = root.table("device", Section::Device).and_then(|device| device.name("name"));
+fn read_device(device: Option<&Table<'_>>) -> String {
+    let name = device.and_then(|device| device.name("name"));
     name.unwrap_or_else(host_name)
 }
 
@@ -209,6 +223,14 @@ fn read_rules(root: &Table<'_>, known: &rule::Known) -> Vec<RulePlan> {
         rules.push(rule::read(&table, &names, known));
     }
     rules
+}
+
+fn read_groups(table: &Table<'_>) -> Vec<GroupPlan> {
+    let names = table.keys();
+    if names.len() > MOST_GROUPS {
+        table.problem_here(format!("there are {} groups; at most {MOST_GROUPS} are allowed", names.len()));
+    }
+    names.iter().take(MOST_GROUPS).filter_map(|name| classes::read_group(table, name)).collect()
 }
 
 fn read_actions(table: &Table<'_>) -> Vec<ActionPlan> {

@@ -1,21 +1,30 @@
 //! The plan: a configuration that has passed every check. Plain data, valid by type, that every other module reads.
 
+mod reactions;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use super::schedule::{SchedulePlan, Span};
+pub use reactions::{HookPlan, SnapshotPlan, WebhookPlan};
 
 /// Everything that the daemon is asked to do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The board's name; prefixes MQTT topics and client ids.
     pub device: String,
+    /// The zone of its schedules, and of times without one.
+    pub timezone: jiff::tz::TimeZone,
     /// What recognises.
     pub model: ModelPlan,
     /// What is watched, in the file's order; names are unique.
     pub cameras: Vec<CameraPlan>,
     /// What is to be noticed, in the file's order; names are unique.
     pub rules: Vec<RulePlan>,
+    /// Classes under one name, which rules write as `@NAME`; names are unique.
+    pub groups: Vec<GroupPlan>,
     /// What is done about it; names are unique, and every rule's actions exist.
     pub actions: Vec<ActionPlan>,
 }
@@ -173,8 +182,11 @@ pub struct RulePlan {
     pub name: Arc<str>,
     /// `camera` or `camera/region`; empty: every view. All of them exist.
     pub cameras: Vec<String>,
-    /// Labels, indices or globs; resolved against the model's labels when it is loaded. Never empty.
+    /// Labels, indices, globs, or `@NAME` of a group that exists; resolved against the model's labels when it is loaded.
+    /// Never empty.
     pub classes: Vec<String>,
+    /// What of `classes` does not count, in the same forms.
+    pub not_classes: Vec<String>,
     /// A frame is a hit from this probability up, while the rule is off.
     pub on: f32,
     /// Once on, a frame counts as a hit down to this probability. `off <= on`.
@@ -187,8 +199,67 @@ pub struct RulePlan {
     pub hold: Duration,
     /// The quiet time after the last event that was sent, in which the rule does not turn on again.
     pub cooldown: Duration,
+    /// When the rule is to notice anything; always when absent.
+    pub schedule: Option<SchedulePlan>,
+    /// What switches it on and off; always on when absent.
+    pub armed_by: Option<ArmedBy>,
+    /// With `armed_by`: whether it is armed before the first command.
+    pub armed: bool,
     /// Names of actions. All of them exist.
     pub actions: Vec<String>,
+    /// More actions, once it has stayed on for long.
+    pub escalation: Option<EscalationPlan>,
+}
+
+/// `escalate_after` and `escalate`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EscalationPlan {
+    /// How long after its `On` a rule that is still on escalates.
+    pub after: Duration,
+    /// Names of actions. All of them exist; never empty.
+    pub actions: Vec<String>,
+}
+
+/// What arms and disarms a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArmedBy {
+    /// `ON` and `OFF` on the topic `TOPIC/DEVICE/rule/RULE/armed/set` of any broker of the file.
+    Mqtt,
+    /// An input line: armed while it is active.
+    Gpio(ArmingInput),
+}
+
+/// The input line of [`ArmedBy::Gpio`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArmingInput {
+    /// A chip's label or path; any chip that has the named line when absent.
+    pub chip: Option<String>,
+    /// Which line of it.
+    pub line: GpioLine,
+    /// The active level is low.
+    pub active_low: bool,
+    /// The resistor that holds an open line.
+    pub bias: Bias,
+}
+
+/// The resistor at an input line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bias {
+    /// As the board has it.
+    AsIs,
+    /// To the supply's voltage.
+    PullUp,
+    /// To 0 V.
+    PullDown,
+}
+
+/// `[group.NAME]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupPlan {
+    /// Unique.
+    pub name: Arc<str>,
+    /// Labels, indices or globs; never empty.
+    pub classes: Vec<String>,
 }
 
 /// `[action.NAME]`
@@ -209,6 +280,12 @@ pub enum ActionKind {
     Mqtt(MqttPlan),
     /// `type = "log"`
     Log(LogPlan),
+    /// `type = "hook"`
+    Hook(HookPlan),
+    /// `type = "webhook"`
+    Webhook(WebhookPlan),
+    /// `type = "snapshot"`
+    Snapshot(SnapshotPlan),
 }
 
 /// `type = "gpio"`
@@ -271,6 +348,8 @@ pub enum Level {
 /// `type = "mqtt"`
 #[derive(Clone, Debug, PartialEq)]
 pub struct MqttPlan {
+    /// The version of the protocol.
+    pub version: MqttVersion,
     /// TLS (`mqtts://`) or not (`mqtt://`).
     pub tls: bool,
     /// The broker's name or address.
@@ -287,6 +366,15 @@ pub struct MqttPlan {
     pub discovery: Option<String>,
     /// How many events wait for an absent broker before the oldest is dropped and counted.
     pub outbox: usize,
+}
+
+/// The versions of MQTT that brokers speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// MQTT 3.1.1: every broker.
+    V311,
+    /// MQTT 5: a broker that says why it refuses a message.
+    V5,
 }
 
 /// `type = "log"`

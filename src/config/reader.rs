@@ -184,6 +184,11 @@ impl<'a> Table<'a> {
         self.expand(text).map_err(|problem| self.problem(key, problem)).ok()
     }
 
+    /// A variable of the environment.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.document.variables)(name)
+    }
+
     /// Fills in `${VARIABLES}`.
     pub(super) fn expand(&self, text: &str) -> Result<String, String> {
         let text = values::expand(text, self.document.variables)?;
@@ -241,6 +246,11 @@ impl<'a> Table<'a> {
     /// Whether the value is `true` or `false`.
     pub(super) fn is_boolean(&self, key: &str) -> bool {
         self.value(key).is_some_and(|value| value.get_ref().is_bool())
+    }
+
+    /// Whether the value is a table.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.value(key).is_some_and(|value| value.get_ref().is_table())
     }
 
     /// A whole number within `range`.
@@ -362,6 +372,17 @@ impl<'a> Table<'a> {
             return None;
         };
         Some(Table::new(self.document, table, section, self.path_of(key), at))
+    }
+
+    /// The table under `key` without a look at its keys; no problem if there is none.
+    pub(super) fn table_quietly(&self, key: &str) -> Option<Table<'a>> {
+        let (document, table) = (self.document, self.table.get(key)?.get_ref().as_table()?);
+        Some(Self { document, table, section: Section::Action, path: String::new(), at: 0..0 })
+    }
+
+    /// Whether the value is this string.
+    pub(super) fn is_word(&self, key: &str, word: &str) -> bool {
+        self.table.get(key).is_some_and(|value| value.get_ref().as_str() == Some(word))
     }
 
     /// The tables of the list under `key`, at most `most`.

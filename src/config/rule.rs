@@ -4,15 +4,16 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use toml::de::DeValue;
-
+use super::arming;
+use super::classes;
 use super::defaults::{DEFAULT_HITS, DEFAULT_OFF_SHARE, DEFAULT_ON};
-use super::plan::RulePlan;
+use super::plan::{EscalationPlan, RulePlan};
 use super::reader::Table;
-use super::values;
+use super::schedule;
 
 /// The longest span of a rule: a week.
 const SPAN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
+const ESCALATION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(7 * 86_400);
 const FRAMES: RangeInclusive<i64> = 1..=1000;
 
 /// What rules may refer to.
@@ -20,47 +21,52 @@ pub(super) struct Known {
     /// Cameras and regions.
     pub(super) views: Vec<String>,
     pub(super) actions: Vec<String>,
+    pub(super) groups: Vec<String>,
+    /// Some action is a broker.
+    pub(super) brokers: bool,
+    pub(super) zone: jiff::tz::TimeZone,
 }
 
 /// Reads one rule; `names` are those of the rules before it.
 pub(super) fn read(table: &Table<'_>, names: &[Arc<str>], known: &Known) -> RulePlan {
     table.require("name");
-    table.require("classes");
     let name: Arc<str> = table.name("name").unwrap_or_default().into();
     if names.contains(&name) && !name.is_empty() {
         table.problem("name", format!("{name:?} is the name of another rule too; names must differ"));
     }
     let (on, off) = thresholds(table);
     let (hits, window) = frames(table);
+    let (armed_by, armed) = arming::read(table, known.brokers);
     RulePlan {
         name,
         cameras: table.references("cameras", "camera or region", &known.views),
-        classes: classes(table),
+        classes: classes::require(table, "classes", &known.groups),
+        not_classes: classes::read(table, "not_classes", &known.groups),
         on,
         off,
         hits,
         window,
         hold: table.duration("hold", SPAN).unwrap_or_default(),
         cooldown: table.duration("cooldown", SPAN).unwrap_or_default(),
+        schedule: schedule::read(table, &known.zone),
+        armed_by,
+        armed,
         actions: table.references("actions", "action", &known.actions),
+        escalation: escalation(table, known),
     }
 }
 
-fn classes(table: &Table<'_>) -> Vec<String> {
-    let classes = table.list("classes", |table, value| match value {
-        DeValue::Integer(number) => match values::integer(number) {
-            Some(index @ 0..) => Ok(index.to_string()),
-            _ => Err(format!("{number} is no index of a class; they begin at 0")),
-        },
-        DeValue::String(text) if text.is_empty() => Err("is empty; write a label, an index or a glob".into()),
-        DeValue::String(text) => table.expand(text),
-        other => Err(format!("is {}, and must be a label in quotes or an index", values::with_article(other))),
-    });
-    let Some(classes) = classes else { return Vec::new() };
-    if classes.is_empty() {
-        table.problem("classes", "has no class; write labels, indices or globs, or [\"*\"] for all");
+fn escalation(table: &Table<'_>, known: &Known) -> Option<EscalationPlan> {
+    let after = table.duration("escalate_after", ESCALATION);
+    let actions = table.references("escalate", "action", &known.actions);
+    match (table.has("escalate_after"), actions.is_empty()) {
+        (false, false) => {
+            table.problem("escalate", "says not after how long; add for instance `escalate_after = \"1m\"`")
+        }
+        (true, true) => table.problem("escalate_after", "has no effect without `escalate`; name actions there"),
+        _ => {}
     }
-    classes.into_iter().map(|(_, class)| class).collect()
+    (!actions.is_empty()).then(|| EscalationPlan { after: after.unwrap_or(*ESCALATION.end()), actions })
 }
 
 fn thresholds(table: &Table<'_>) -> (f32, f32) {
@@ -85,8 +91,12 @@ fn above(off: f32, on: f32) -> Option<String> {
     (off > on).then(|| format!("{off} is above on = {on}; write at most that, better two thirds of it"))
 }
 
+/// `hits` of `window`. A `share` of the window is as many hits as it takes to reach it: 60 % of 20 frames are 12.
 fn frames(table: &Table<'_>) -> (u32, u32) {
     let frames = |key| table.integer(key, FRAMES).and_then(|frames| u32::try_from(frames).ok());
+    if table.has("share") {
+        return shared(table, frames("window"));
+    }
     let hits = frames("hits").unwrap_or(DEFAULT_HITS);
     let window = frames("window").unwrap_or(hits);
     if hits > window {
@@ -97,4 +107,21 @@ fn frames(table: &Table<'_>) -> (u32, u32) {
         );
     }
     (hits, window)
+}
+
+fn shared(table: &Table<'_>, window: Option<u32>) -> (u32, u32) {
+    if table.has("hits") {
+        table.problem("hits", "says a second time beside `share` how many hits it takes; keep one of them");
+    }
+    if !table.has("window") {
+        table.problem("share", "is a share of `window`, which is missing; add for instance `window = 20`");
+    }
+    let share = table.number("share", 0.0..=1.0);
+    if share == Some(0.0) {
+        table.problem("share", "0 is reached without a single hit; write a share above 0, or `hits = 1`");
+    }
+    let window = window.unwrap_or(DEFAULT_HITS);
+    // Less than a millionth of a frame is the rounding of a share such as 0.07, not a frame.
+    let hits = (share.unwrap_or(1.0) * f64::from(window) - 1e-6).ceil() as u32;
+    (hits.clamp(1, window), window)
 }

@@ -154,13 +154,18 @@ fn the_example_gives_its_plan() {
         name: "cat".into(),
         cameras: vec!["feeder".into(), "gate".into()],
         classes: vec!["wild_cat".into(), "*cat*".into(), "281".into()],
+        not_classes: Vec::new(),
         on: 0.6,
         off: 0.4,
         hits: 3,
         window: 5,
         hold: Duration::from_secs(2),
         cooldown: Duration::from_secs(30),
+        schedule: None,
+        armed_by: None,
+        armed: true,
         actions: vec!["siren".into(), "broker".into()],
+        escalation: None,
     };
     assert_eq!(plan.rules, [cat]);
     let gpio = |chip: Option<&str>, line, mode, active_low, safe| {
@@ -172,6 +177,7 @@ fn the_example_gives_its_plan() {
     // The safe level of an active-low line is, unless said otherwise, high: inactive.
     let lamp = gpio(None, GpioLine::Name("GPIO18".into()), GpioMode::Follow, true, Level::High);
     let broker = ActionKind::Mqtt(MqttPlan {
+        version: MqttVersion::V311,
         tls: true,
         host: "broker.local".into(),
         port: 8884,
@@ -255,11 +261,13 @@ fn syntax_errors_have_line_and_column() {
 #[test]
 fn unknown_keys_say_what_was_meant() {
     check("[cameras]\n", &["6 cameras: is no key of the file; did you mean `camera`?"]);
+    check(
+        "[device]\ntimezone = \"Berlin\"\n",
+        &["7 device.timezone: there is no time zone \"Berlin\"; write one such as"],
+    );
     check("[device]\nnmae = \"x\"\n", &["7 device.nmae: did you mean `name`?"]);
     check("box = [0, 0, 1, 1]\n", &["6 camera[0].box: is no key of [[camera]] but of [[camera.region]]"]);
     check("\"a b\" = 1\n", &["6 camera[0].\"a b\": is no key of [[camera]]; remove it"]);
-    let rule = "[[rule]]\nname = \"r\"\nclasses = [1]\nschedule = [\"mon-fri 18:00-06:00\"]\n";
-    check(rule, &["9 rule[0].schedule: is not available in this version"]);
     check(
         "[action.x]\ntype = \"log\"\nurl = \"mqtt://h\"\n",
         &["8 action.x.url: but of [action.NAME], type = \"mqtt\""],
@@ -369,6 +377,23 @@ fn rules_and_what_they_name() {
     rule("on = 0.5\noff = 0.5", &[]);
     rule("on = \"0.5\"", &["14 rule[0].on: is a string, and must be a number"]);
     rule("hits = 3\nwindow = 2", &["14 rule[0].hits: hits = 3 is above window = 2"]);
+    rule("share = 0.6\nwindow = 20\nhits = 3", &["16 rule[0].hits: a second time beside `share`"]);
+    rule("share = 0.6", &["14 rule[0].share: `window`, which is missing"]);
+    rule("share = 0\nwindow = 20", &["14 rule[0].share: without a single hit"]);
+    rule("share = 60\nwindow = 20", &["14 rule[0].share: out of range; write 0 to 1"]);
+    rule("schedule = [\"mon-fri 18:00-06:00\", \"sat\"]", &["14 rule[0].schedule[1]: is no span of time; write"]);
+    rule("schedule = []", &["14 rule[0].schedule: has no span"]);
+    rule("clock_unset = \"active\"", &["14 rule[0].clock_unset: has no effect without `schedule`"]);
+    rule("armed_by = \"mqtt\"", &["14 rule[0].armed_by: there is none; add an action with `type = \"mqtt\"`"]);
+    rule("armed_by = \"mqtt\"\n[action.b]\ntype = \"mqtt\"\nurl = \"mqtt://h\"", &[]);
+    rule("armed_by = \"gpio\"", &["14 rule[0].armed_by: is not known; write \"mqtt\""]);
+    rule("armed_by = { chip = \"c\", line = 27, bias = \"pull-up\", active_low = true }\narmed = false", &[]);
+    rule("armed_by = { line = 27 }", &["14 rule[0].armed_by.chip: is missing"]);
+    rule("armed_by = {}", &["14 rule[0].armed_by.line: is missing"]);
+    rule("armed = true", &["14 rule[0].armed: has no effect without `armed_by`"]);
+    rule("escalate = [\"siren\"]", &["14 rule[0].escalate: says not after how long"]);
+    rule("escalate_after = \"1m\"", &["14 rule[0].escalate_after: has no effect without `escalate`"]);
+    rule("escalate = [\"siren\"]\nescalate_after = \"1m\"", &[]);
     rule("hits = 3.0", &["14 rule[0].hits: is a float, and must be a whole number"]);
     rule("hits = 0x3\nwindow = 1_0", &[]);
     rule("hold = \"8d\"", &["14 rule[0].hold: is no duration"]);
@@ -382,6 +407,32 @@ fn rules_and_what_they_name() {
             "16 rule[1].classes[3]: is empty",
         ],
     );
+}
+
+#[test]
+fn a_share_is_the_hits_that_reach_it() {
+    for (share, window, hits) in [("0.6", 20, 12), ("0.07", 100, 7), ("0.61", 20, 13), ("1", 7, 7), ("0.001", 5, 1)] {
+        let rule = format!("[[rule]]\nname = \"r\"\nclasses = [1]\nshare = {share}\nwindow = {window}\n");
+        let plan = read(&format!("{BASE}{rule}")).expect("valid");
+        assert_eq!((plan.rules[0].hits, plan.rules[0].window), (hits, window), "{share} of {window}");
+    }
+}
+
+#[test]
+fn groups_of_classes() {
+    let rule = |classes: &str, expected: &[&str]| {
+        let group = "[group.pets]\nclasses = [\"*cat*\", 5]\n[[rule]]\nname = \"r\"\n";
+        check(&format!("{group}{classes}\n"), expected);
+    };
+    rule("classes = [\"@pets\", \"lamp\"]\nnot_classes = [\"wild_cat\", 5]", &[]);
+    rule("classes = [\"@pet\"]", &["10 rule[0].classes[0]: there is no group \"pet\"; did you mean \"@pets\"?"]);
+    rule("classes = [\"*\"]\nnot_classes = [\"@x\"]", &["11 rule[0].not_classes[0]: there are \"pets\""]);
+    rule("classes = [\"@\"]", &["10 rule[0].classes[0]: there is no group \"\""]);
+    rule("classes = [1]\nnot_classes = \"a\"", &["11 rule[0].not_classes: is a string, and must be a list of labels"]);
+    check("[group.a]\n", &["6 group.a.classes: is missing"]);
+    check("[group.a]\nclasses = []\n", &["7 group.a.classes: has no class"]);
+    check("[group.a]\nclasses = [\"@a\"]\n", &["7 group.a.classes[0]: groups hold no groups"]);
+    check("[group.\"a b\"]\nclasses = [1]\n", &["6 group.\"a b\": is no name"]);
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::recorder::{Recorder, Sighting, push_bounded};
+use crate::actions::Picture;
 use crate::capture::{Frame, Rgb, decode};
 use crate::clock::Monotonic;
-use crate::config::plan::{CameraPlan, RegionPlan};
+use crate::config::plan::{CameraPlan, Orientation, RegionPlan};
 use crate::model::{Model, ModelError};
 use crate::preprocess::{InputTensor, Preprocessor};
 use crate::rules::{Change, Event, Observation, RuleSet};
@@ -19,6 +20,7 @@ const PICTURES_KEPT: usize = 240;
 pub(super) struct View {
     name: Arc<str>,
     regions: Vec<RegionPlan>,
+    orientation: Orientation,
     preprocessor: Preprocessor,
     counters: Arc<CameraCounters>,
     complained: bool,
@@ -49,6 +51,7 @@ impl Inference {
             .map(|(plan, counters)| View {
                 name: plan.name.clone(),
                 regions: plan.regions.clone(),
+                orientation: plan.orientation,
                 preprocessor: Preprocessor::new(model.input(), plan.fit, plan.orientation),
                 counters: counters.clone(),
                 complained: false,
@@ -131,9 +134,22 @@ impl Inference {
         push_bounded(&mut record.sightings, sighting);
     }
 
+    /// The frame that [`classify`](Self::classify) has just seen, of camera `index`. It is moved out, not copied: the
+    /// next frame is decoded into a buffer of its own.
+    pub(super) fn take_picture(&mut self, index: usize) -> Option<Picture> {
+        let camera = self.cameras.get(index)?;
+        let (orientation, regions) = (camera.orientation, camera.regions.clone());
+        Some(Picture { rgb: std::mem::take(&mut self.rgb), orientation, regions })
+    }
+
     /// Lets time pass in the rules: holds end, cameras become stale.
     pub(super) fn tick(&mut self, now: Monotonic) -> Vec<Event> {
         self.rules.tick(now)
+    }
+
+    /// The rules, for what is asked of them from outside.
+    pub(super) fn rules(&mut self) -> &mut RuleSet {
+        &mut self.rules
     }
 
     /// When [`Self::tick`] is wanted next.

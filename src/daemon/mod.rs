@@ -3,6 +3,7 @@
 //! One thread a camera, this one for inference (with the kernel pool's workers), one an action. Pins are driven to their
 //! safe levels before the model is loaded, and again before their lines are released, however the daemon ends.
 
+mod arming;
 mod dispatch;
 mod inference;
 mod notify;
@@ -10,6 +11,7 @@ pub mod recorder;
 mod self_test;
 mod signals;
 pub mod summary;
+mod wall;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,11 +29,14 @@ use crate::model::{Labels, LoadOptions, Model, ModelError, ModelFiles};
 use crate::rules::{self, RuleProblem, RuleSet};
 use crate::telemetry::CameraCounters;
 
+use arming::ArmingStore;
 use dispatch::Dispatcher;
 use inference::Inference;
 use notify::Notifier;
 use recorder::Recorder;
 use signals::SignalThread;
+use wall::WallClock;
+
 use summary::{ActionOutcome, CameraOutcome, Summary};
 
 /// The longest that the loop waits without a frame: the watchdog's rhythm while every camera is away.
@@ -152,7 +157,8 @@ impl Watch<'_> {
         let plan = self.plan;
         let load = LoadOptions { engine: plan.model.kernel.clone(), threads: plan.model.threads };
         let mut model = Model::load(&plan.model.path, &load)?;
-        let rules = compile_rules(plan, model.labels())?;
+        let mut rules = compile_rules(plan, model.labels())?;
+        let arming = self.recall(&mut rules);
         self_test::run(&mut model)?;
         let description = model.load_report().to_string();
         log::info!("model {}: {description}", plan.model.path.display());
@@ -162,13 +168,28 @@ impl Watch<'_> {
         let started = cameras.start(self);
         let outcome = started.and_then(|()| {
             let (slots, stop, dispatcher, control) = (self.slots, self.stop, self.dispatcher, self.control);
-            let watching = Loop { inference, slots, stop, dispatcher, control, cameras: &cameras };
+            let (wall, schedules) = (WallClock::new(Monotonic::now()), plan.rules.iter().any(|r| r.schedule.is_some()));
+            let cameras = &cameras;
+            let watching = Loop { inference, slots, stop, dispatcher, control, cameras, arming, wall, schedules };
             Ok(watching.run(self.options.once, recorder)?)
         });
         self.stop.store(true, Ordering::SeqCst);
         self.slots.close();
         cameras.join();
         outcome.map(|()| description)
+    }
+}
+
+impl Watch<'_> {
+    /// Arms the rules as an earlier run left them, and tells the actions.
+    fn recall(&self, rules: &mut RuleSet) -> ArmingStore {
+        let needed = rules.armed().next().is_some();
+        // systemd names several folders if a unit has several (systemd.exec(5)); ours has one.
+        let folder = std::env::var_os("STATE_DIRECTORY").filter(|folder| !folder.is_empty());
+        let store = ArmingStore::open(folder.map(std::path::PathBuf::from), needed);
+        store.apply(rules);
+        rules.armed().for_each(|(rule, armed)| self.dispatcher.armed(rule, armed));
+        store
     }
 }
 
@@ -277,6 +298,10 @@ struct Loop<'a> {
     dispatcher: &'a Dispatcher,
     control: &'a Control,
     cameras: &'a Cameras,
+    arming: ArmingStore,
+    wall: WallClock,
+    /// Some rule has a schedule.
+    schedules: bool,
 }
 
 impl Loop<'_> {
@@ -288,15 +313,19 @@ impl Loop<'_> {
             while let Some(command) = self.control.next() {
                 self.obey(&command);
             }
+            let now = Monotonic::now();
+            let shown = self.wall.read(now, self.schedules);
+            self.inference.rules().tell_time(shown, now);
             // Looked at before the slots: what a finished source has put there is still taken.
             let read = once && self.cameras.files_are_read();
             let frame = self.slots.take(if read { Duration::ZERO } else { self.wait(once) });
             let nothing_left = read && frame.is_none();
             if let Some((index, frame)) = frame {
-                self.dispatcher.events(self.inference.classify(index, &frame)?);
+                let events = self.inference.classify(index, &frame)?;
+                self.dispatcher.events(events, || self.inference.take_picture(index));
             }
             let now = Monotonic::now();
-            self.dispatcher.events(self.inference.tick(now));
+            self.dispatcher.events(self.inference.tick(now), || None);
             notifier.feed_watchdog(now);
             if nothing_left {
                 break;
@@ -314,6 +343,19 @@ impl Loop<'_> {
     fn obey(&mut self, command: &Command) {
         match command {
             Command::Reload => log::warn!("the configuration cannot be read again while running; restart the daemon"),
+            Command::Arm { rule, armed } => self.arm(rule, *armed),
+        }
+    }
+
+    fn arm(&mut self, rule: &Arc<str>, armed: bool) {
+        match self.inference.rules().arm(rule, armed, Monotonic::now()) {
+            Some(events) => {
+                log::info!("rule {rule} {}", if armed { "armed" } else { "disarmed" });
+                self.dispatcher.events(events, || None);
+                self.dispatcher.armed(rule, armed);
+                self.arming.note(rule, armed);
+            }
+            None => log::warn!("rule {rule} cannot be armed: no such rule, or it has no `armed_by`"),
         }
     }
 

@@ -1,11 +1,56 @@
 //! Which of a model's classes a pattern of a configuration means.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use globset::GlobBuilder;
 
+use super::RuleProblem;
+use crate::config::GROUP_MARK;
+use crate::config::plan::GroupPlan;
 use crate::config::similar::nearest;
 
 /// How many near misses an error shows.
 const SHOWN: usize = 3;
+
+/// The groups of a plan, resolved against a model's labels.
+pub(super) struct Groups<'a, L> {
+    labels: &'a [L],
+    classes: HashMap<Arc<str>, Vec<usize>>,
+}
+
+impl<'a, L: AsRef<str>> Groups<'a, L> {
+    /// Resolves every pattern of every group; those that fail are problems of the group, told once however many rules use it.
+    pub(super) fn resolve(groups: &[GroupPlan], labels: &'a [L], problems: &mut Vec<RuleProblem>) -> Self {
+        let mut resolved = Self { labels, classes: HashMap::new() };
+        for group in groups {
+            let found = resolved.union("classes", &group.classes, &mut |key, problem| {
+                let key = format!("group.{}.{key}", group.name);
+                problems.push(RuleProblem { kind: "group", name: group.name.clone(), key, problem });
+            });
+            resolved.classes.insert(group.name.clone(), found);
+        }
+        resolved
+    }
+
+    /// The classes of all `patterns`, ascending, each once; `report` is told the place and the problem of those that mean
+    /// nothing.
+    pub(super) fn union(&self, key: &str, patterns: &[String], report: &mut dyn FnMut(String, String)) -> Vec<usize> {
+        let mut classes = Vec::new();
+        for (position, pattern) in patterns.iter().enumerate() {
+            match pattern.strip_prefix(GROUP_MARK).and_then(|name| self.classes.get(name)) {
+                Some(group) => classes.extend(group),
+                None => match resolve(pattern, self.labels) {
+                    Ok(found) => classes.extend(found),
+                    Err(problem) => report(format!("{key}[{position}]"), problem),
+                },
+            }
+        }
+        classes.sort_unstable();
+        classes.dedup();
+        classes
+    }
+}
 
 /// The indices that `pattern` means among `labels`, ascending, never empty. Tried in this order, each without regard to
 /// case: a whole label; an index; a glob over whole labels (`*cat*`, `{cup,mug}`, `[a-c]*`).

@@ -54,6 +54,8 @@ pub struct Event {
 pub enum Change {
     /// It turned on.
     On,
+    /// It has stayed on for as long as its escalation waits. At most once between an `On` and its `Off`.
+    Escalated,
     /// It turned off.
     Off(OffReason),
 }
@@ -65,4 +67,27 @@ pub enum OffReason {
     Gone,
     /// No camera of the rule delivers frames.
     Stale,
+    /// Its schedule closed.
+    Unscheduled,
+    /// It was disarmed.
+    Disarmed,
+}
+
+impl Change {
+    /// Whether the rule is on after it.
+    pub fn is_on(self) -> bool {
+        matches!(self, Self::On | Self::Escalated)
+    }
+}
+
+impl OffReason {
+    /// As events, the log and the page name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Stale => "stale",
+            Self::Unscheduled => "unscheduled",
+            Self::Disarmed => "disarmed",
+        }
+    }
 }

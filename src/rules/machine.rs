@@ -23,6 +23,8 @@ pub struct Limits {
     pub hold: Duration,
     /// How long after the last transition the rule does not turn on.
     pub cooldown: Duration,
+    /// How long after its `On` a rule that is still on escalates; never when absent.
+    pub escalate: Option<Duration>,
 }
 
 /// What a rule remembers.
@@ -32,6 +34,10 @@ pub struct State {
     pub on: bool,
     /// When the last transition was.
     pub changed: Option<Monotonic>,
+    /// It has escalated since it turned on.
+    pub escalated: bool,
+    /// Why it notices nothing at the moment.
+    pub closed: Option<OffReason>,
     /// Each view's own memory.
     pub views: Vec<ViewState>,
 }
@@ -62,6 +68,13 @@ pub enum Input {
         /// The view's place in [`State::views`].
         view: usize,
     },
+    /// Nothing is to be noticed any more, for this reason.
+    Close {
+        /// What its `Off` says, if it is on.
+        reason: OffReason,
+    },
+    /// Everything is to be noticed again.
+    Open,
     /// Time has passed.
     Tick,
 }
@@ -80,6 +93,11 @@ pub enum Transition {
         view: usize,
         /// Why that view turned off.
         reason: OffReason,
+    },
+    /// It stays on for so long that it escalates.
+    Escalated {
+        /// The first view that is on, in [`State::views`].
+        view: usize,
     },
 }
 
@@ -101,6 +119,14 @@ impl State {
                     *state = ViewState::default();
                 }
             }
+            Input::Close { reason } => {
+                let on = self.views.iter().position(|view| view.on);
+                turned_off = on.map(|view| (view, reason));
+                self.closed = Some(reason);
+                // As with a gap: what was seen before says nothing about what is seen when it opens again.
+                self.views.fill_with(ViewState::default);
+            }
+            Input::Open => self.closed = None,
             Input::Tick => {}
         }
         for (view, state) in self.views.iter_mut().enumerate() {
@@ -113,15 +139,32 @@ impl State {
         if transition.is_some() {
             self.on = !self.on;
             self.changed = Some(now);
+            self.escalated = false;
+            return (self, transition);
         }
-        (self, transition)
+        let escalation = self.escalation(limits, now);
+        self.escalated |= escalation.is_some();
+        (self, escalation)
+    }
+
+    /// The escalation that is due at `now`, if one is.
+    fn escalation(&self, limits: &Limits, now: Monotonic) -> Option<Transition> {
+        self.escalates_at(limits).filter(|&at| now >= at)?;
+        self.views.iter().position(|view| view.on).map(|view| Transition::Escalated { view })
+    }
+
+    /// When the rule escalates if it stays on.
+    pub fn escalates_at(&self, limits: &Limits) -> Option<Monotonic> {
+        let due = self.on && !self.escalated;
+        self.changed.filter(|_| due).zip(limits.escalate).map(|(changed, after)| changed + after)
     }
 
     /// Puts a frame into its view's window, and turns the view on if the window says so.
     fn frame(&mut self, limits: &Limits, view: usize, probability: f32, now: Monotonic) {
         // A view may join a rule that is on: nothing is sent then, and so nothing is inside the cooldown.
         let may_turn_on = self.on || self.cooldown_end(limits).is_none_or(|end| now >= end);
-        let Some(state) = self.views.get_mut(view) else { return };
+        let open = self.closed.is_none();
+        let Some(state) = self.views.get_mut(view).filter(|_| open) else { return };
         if state.window.len() >= limits.window {
             state.window.pop_front();
         }
@@ -147,9 +190,10 @@ impl State {
         self.changed.map(|changed| changed + limits.cooldown)
     }
 
-    /// When a [`Input::Tick`] turns a view off, if no frame comes before.
+    /// When a [`Input::Tick`] turns a view off or escalates, if no frame comes before.
     pub fn next_deadline(&self, limits: &Limits) -> Option<Monotonic> {
-        self.views.iter().filter(|view| view.on).filter_map(|view| view.off_at(limits)).min()
+        let off = self.views.iter().filter(|view| view.on).filter_map(|view| view.off_at(limits));
+        off.chain(self.escalates_at(limits)).min()
     }
 }
 

@@ -5,7 +5,8 @@
 //!   rule means all views of that camera, `camera/region` one; a rule that names none watches all of them.
 //! - A frame's **probability** for a rule is the highest among the rule's classes, and the event names that class. It is not
 //!   their sum: a threshold then means the same for one class as for fifty, a wide glob does not add up the noise of
-//!   many classes to a false alarm, and an event can name one class.
+//!   many classes to a false alarm, and an event can name one class. `not_classes` are taken out of the rule's classes
+//!   (`*cat*` without `catamaran`): a frame that shows one of them is no evidence for the others, and none against them.
 //! - Each view has a **window** of its last `window` frames. While the view is off, a frame with `p >= on` is a hit; the
 //!   view turns on at a hit, when at least `hits` frames of the window are hits.
 //! - Once on, a frame with `p >= off` **supports** the view (`off <= on`: hysteresis). The view turns off when fewer than
@@ -18,12 +19,19 @@
 //!   sent at once, so that no pin and no state hangs.
 //! - A camera without a frame for its `stale` time, since the start or the last frame, is **stale**: its views are off and their windows empty
 //!   ([`OffReason::Stale`] if a rule turns off by it). The next frame begins anew.
+//! - A rule may be **closed**: outside of its schedule, or while it is disarmed. Then it notices nothing, its windows are empty, and
+//!   if it was on it turns off at once ([`OffReason::Unscheduled`], [`OffReason::Disarmed`]). While the board does not know the time
+//!   ([`RuleSet::tell_time`]) a schedule counts as open or closed as the configuration says, and [`RuleStatus`] shows that.
+//! - A rule that has been on for its escalation's time sends one [`Change::Escalated`]; no cooldown is counted from that.
 //! - Windows and thresholds go by frames; `hold`, `cooldown` and `stale` go by `now`. What is not a number, and a class
 //!   that the model did not score, counts as 0.
 
 mod classes;
 pub mod event;
+mod explain;
+mod gate;
 pub mod machine;
+pub mod schedule;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +39,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use event::{Change, Event, Observation, OffReason};
+pub use explain::explain;
+pub use gate::ScheduleStatus;
+use gate::{Gate, Wall};
+use jiff::Timestamp;
 use machine::{Input, Limits, State, Transition};
 
 use crate::clock::Monotonic;
@@ -67,11 +79,13 @@ impl std::fmt::Display for View {
 
 /// Something in a rule that does not fit the model, or the cameras.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key} (rule {rule:?}): {problem}")]
+#[error("{key} ({kind} {name:?}): {problem}")]
 pub struct RuleProblem {
-    /// The rule's name.
-    pub rule: Arc<str>,
-    /// The key in the configuration, such as `rule[0].classes[1]`; [`crate::config::locate`] finds its line.
+    /// `rule` or `group`.
+    pub kind: &'static str,
+    /// The rule's or group's name.
+    pub name: Arc<str>,
+    /// The key in the configuration, such as `rule[0].classes[1]` or `group.pets.classes[0]`; [`crate::config::locate`] finds its line.
     pub key: String,
     /// What is wrong, and what to write instead.
     pub problem: String,
@@ -92,6 +106,18 @@ pub struct RuleStatus {
     pub hits_needed: usize,
     /// ...among this many.
     pub window: usize,
+    /// When it escalates if it stays on.
+    pub escalates_at: Option<Monotonic>,
+    /// Whether it is armed; `None` if nothing arms it.
+    pub armed: Option<bool>,
+    /// How its schedule stands; `None` without one.
+    pub schedule: Option<ScheduleStatus>,
+    /// Why it notices nothing at the moment.
+    pub closed: Option<OffReason>,
+    /// A frame is a hit from this probability up...
+    pub threshold_on: f32,
+    /// ...and supports a view that is on from this one up.
+    pub threshold_off: f32,
     /// Each view that the rule watches.
     pub views: Vec<ViewStatus>,
 }
@@ -122,6 +148,8 @@ pub struct RuleSet {
     cameras: Vec<Camera>,
     rules: Vec<Rule>,
     labels: Vec<Arc<str>>,
+    /// `None` while the board does not know the time.
+    wall: Option<Wall>,
 }
 
 /// When a camera was last heard of.
@@ -139,6 +167,7 @@ struct Rule {
     name: Arc<str>,
     classes: Vec<usize>,
     limits: Limits,
+    gate: Gate,
     /// Indices into [`RuleSet::views`], in the order of [`State::views`].
     views: Vec<usize>,
     state: State,
@@ -163,15 +192,17 @@ struct Sample {
 pub fn compile<L: AsRef<str>>(plan: &Plan, labels: &[L]) -> Result<RuleSet, Vec<RuleProblem>> {
     let views = views_of(plan);
     let mut problems = Vec::new();
+    let groups = classes::Groups::resolve(&plan.groups, labels, &mut problems);
     let rules = plan.rules.iter().enumerate();
-    let rules = rules.map(|(index, rule)| compile_rule(index, rule, &views, labels, &mut problems)).collect();
+    let rules = rules.map(|(index, rule)| compile_rule(index, rule, &views, &groups, &mut problems)).collect();
     if !problems.is_empty() {
         return Err(problems);
     }
     let cameras = plan.cameras.iter();
     let cameras =
         cameras.map(|c| Camera { name: c.name.clone(), patience: c.stale, heard: None, stale: false }).collect();
-    Ok(RuleSet { views, cameras, rules, labels: labels.iter().map(|label| Arc::from(label.as_ref())).collect() })
+    let labels = labels.iter().map(|label| Arc::from(label.as_ref())).collect();
+    Ok(RuleSet { views, cameras, rules, labels, wall: None })
 }
 
 /// Everything of a plan that is classified: each camera's regions, or its whole frame.
@@ -191,21 +222,20 @@ fn compile_rule<L: AsRef<str>>(
     index: usize,
     plan: &RulePlan,
     views: &[View],
-    labels: &[L],
+    groups: &classes::Groups<'_, L>,
     problems: &mut Vec<RuleProblem>,
 ) -> Rule {
     let mut report = |key: String, problem| {
-        problems.push(RuleProblem { rule: plan.name.clone(), key: format!("rule[{index}].{key}"), problem })
+        let (name, key) = (plan.name.clone(), format!("rule[{index}].{key}"));
+        problems.push(RuleProblem { kind: "rule", name, key, problem })
     };
-    let mut classes = Vec::new();
-    for (position, pattern) in plan.classes.iter().enumerate() {
-        match classes::resolve(pattern, labels) {
-            Ok(found) => classes.extend(found),
-            Err(problem) => report(format!("classes[{position}]"), problem),
-        }
+    let mut classes = groups.union("classes", &plan.classes, &mut report);
+    let excluded = groups.union("not_classes", &plan.not_classes, &mut report);
+    let wanted = !classes.is_empty();
+    classes.retain(|class| !excluded.contains(class));
+    if wanted && classes.is_empty() {
+        report("not_classes".into(), "leaves none of the rule's classes; take one out of it".into());
     }
-    classes.sort_unstable();
-    classes.dedup();
     for (position, name) in plan.cameras.iter().enumerate() {
         if !views.iter().any(|view| view.is_named(name)) {
             report(format!("cameras[{position}]"), format!("there is no camera or region {name:?}"));
@@ -223,7 +253,9 @@ fn compile_rule<L: AsRef<str>>(
             window: plan.window as usize,
             hold: plan.hold,
             cooldown: plan.cooldown,
+            escalate: plan.escalation.as_ref().map(|escalation| escalation.after),
         },
+        gate: Gate::new(plan),
         state: State::new(views.len()),
         last: vec![None; views.len()],
         views,
@@ -252,6 +284,23 @@ impl RuleSet {
         events
     }
 
+    /// Tells what the wall clock shows at `now`, or that the board does not know the time. It is to be told whenever the clock may have
+    /// been set; in between it is reckoned on. Schedules follow at the next call of [`RuleSet::observe`] or [`RuleSet::tick`].
+    pub fn tell_time(&mut self, shown: Option<Timestamp>, now: Monotonic) {
+        self.wall = shown.map(|shown| Wall { shown, at: now });
+    }
+
+    /// Arms or disarms the rule of this name, and gives what follows from it; `None` if there is no such rule, or nothing arms it.
+    pub fn arm(&mut self, rule: &str, armed: bool, now: Monotonic) -> Option<Vec<Event>> {
+        let own = self.rules.iter_mut().find(|own| &*own.name == rule)?;
+        own.gate.arm(armed).then(|| self.tick(now))
+    }
+
+    /// The rules that something arms, and whether they are.
+    pub fn armed(&self) -> impl Iterator<Item = (&Arc<str>, bool)> {
+        self.rules.iter().filter_map(|rule| rule.gate.armed().map(|armed| (&rule.name, armed)))
+    }
+
     /// Lets time pass: views whose hold is over turn off, cameras without frames become stale. To be called when
     /// [`RuleSet::next_deadline`] is reached; more often does no harm.
     pub fn tick(&mut self, now: Monotonic) -> Vec<Event> {
@@ -267,7 +316,8 @@ impl RuleSet {
         let stale = self.cameras.iter().filter(|camera| !camera.stale);
         let stale = stale.filter_map(|camera| camera.heard.map(|heard| heard + camera.patience));
         let holds = self.rules.iter().filter_map(|rule| rule.state.next_deadline(&rule.limits));
-        stale.chain(holds).min()
+        let schedules = self.rules.iter().filter_map(|rule| rule.gate.deadline(self.wall.as_ref()));
+        stale.chain(holds).chain(schedules).min()
     }
 
     /// Everything that is to be classified: each camera's regions, or its whole frame.
@@ -290,9 +340,16 @@ impl RuleSet {
         self.rules.iter().map(|rule| self.status(rule))
     }
 
-    /// Makes cameras stale whose time has come, and turns their views off.
+    /// Closes and opens rules, makes cameras stale whose time has come, and turns off what follows from that.
     fn expire(&mut self, now: Monotonic) -> Vec<Event> {
         let mut events = Vec::new();
+        for rule in &mut self.rules {
+            let closed = rule.gate.closed(self.wall.as_ref(), now);
+            if closed != rule.state.closed {
+                let input = closed.map_or(Input::Open, |reason| Input::Close { reason });
+                events.extend(rule.step(input, now, &self.views, &self.labels));
+            }
+        }
         for camera in &mut self.cameras {
             let heard = *camera.heard.get_or_insert(now);
             if camera.stale || now.since(heard) < camera.patience {
@@ -327,6 +384,12 @@ impl RuleSet {
             cooldown_end: rule.state.cooldown_end(&rule.limits),
             hits_needed: rule.limits.hits,
             window: rule.limits.window,
+            escalates_at: rule.state.escalates_at(&rule.limits),
+            armed: rule.gate.armed(),
+            schedule: rule.gate.status(),
+            closed: rule.state.closed,
+            threshold_on: rule.limits.on,
+            threshold_off: rule.limits.off,
             views: views.collect(),
         }
     }
@@ -339,6 +402,7 @@ impl Rule {
         self.state = state;
         let (slot, change) = match transition? {
             Transition::On { view } => (view, Change::On),
+            Transition::Escalated { view } => (view, Change::Escalated),
             Transition::Off { view, reason } => (view, Change::Off(reason)),
         };
         // A view that was ever on has had a frame.

@@ -37,19 +37,32 @@ fn rule(hits: u32, window: u32, hold: u64, cooldown: u64) -> RulePlan {
         name: Arc::from("rule"),
         cameras: Vec::new(),
         classes: vec!["cat".into()],
+        not_classes: Vec::new(),
         on: 0.6,
         off: 0.4,
         hits,
         window,
         hold: Duration::from_millis(hold),
         cooldown: Duration::from_millis(cooldown),
+        schedule: None,
+        armed_by: None,
+        armed: true,
         actions: Vec::new(),
+        escalation: None,
     }
 }
 
 fn plan(cameras: Vec<CameraPlan>, rules: Vec<RulePlan>) -> Plan {
     let model = ModelPlan { path: PathBuf::from("model.onnx"), kernel: None, threads: None };
-    Plan { device: "test".into(), model, cameras, rules, actions: Vec::new() }
+    Plan {
+        device: "test".into(),
+        timezone: jiff::tz::TimeZone::UTC,
+        model,
+        cameras,
+        rules,
+        groups: Vec::new(),
+        actions: Vec::new(),
+    }
 }
 
 fn frame(view: &str, now: Monotonic, probabilities: &[f32]) -> Observation {
@@ -100,7 +113,8 @@ fn name(change: Change) -> &'static str {
     match change {
         Change::On => "on",
         Change::Off(OffReason::Gone) => "off",
-        Change::Off(OffReason::Stale) => "stale",
+        Change::Off(reason) => reason.name(),
+        Change::Escalated => "escalated",
     }
 }
 
@@ -226,6 +240,119 @@ fn a_state_explains_itself() {
     assert!(set.state("other").is_none());
 }
 
+fn night(unset: bool) -> RulePlan {
+    let time = |hour| jiff::civil::Time::constant(hour, 0, 0, 0);
+    let span = crate::config::plan::Span { days: [true; 7], start: time(18), end: time(6) };
+    let schedule = crate::config::plan::SchedulePlan { spans: vec![span], zone: jiff::tz::TimeZone::UTC, unset };
+    RulePlan { schedule: Some(schedule), ..rule(1, 1, 0, 0) }
+}
+
+#[test]
+fn a_schedule_closes_and_opens_by_itself() {
+    let mut set = compile(&plan(vec![camera("a", &[])], vec![night(false)]), &LABELS).expect("compiles");
+    let see = |set: &mut RuleSet, millis| set.observe(&frame("a", at(millis), &[0.9]), at(millis));
+    let clock = |text: &str| Some(text.parse::<Timestamp>().expect("a time"));
+    assert_eq!(see(&mut set, 100), [], "the time is not known, and the configuration says inactive");
+    let status = set.state("rule").expect("the rule");
+    assert_eq!(status.schedule, Some(ScheduleStatus { open: false, known: false, until: None }));
+    assert_eq!(status.closed, Some(OffReason::Unscheduled));
+    // Five seconds before the evening.
+    set.tell_time(clock("2026-11-24T17:59:55Z"), at(200));
+    assert_eq!(see(&mut set, 300), []);
+    assert_eq!(set.next_deadline(), Some(at(5200)));
+    assert_eq!(set.tick(at(5200)), [], "opening alone is no event");
+    assert_eq!(see(&mut set, 5300).len(), 1);
+    // It is set on to the morning: the rule turns off, and says why.
+    set.tell_time(clock("2026-11-25T05:59:59Z"), at(5400));
+    assert_eq!(set.tick(at(5400)), []);
+    let events = set.tick(set.next_deadline().expect("the morning"));
+    assert_eq!((events[0].change, events[0].decided), (Change::Off(OffReason::Unscheduled), at(6400)));
+    assert_eq!(set.state("rule").expect("the rule").schedule.expect("one").until, clock("2026-11-25T18:00:00Z"));
+    assert!(set.next_deadline().is_some_and(|deadline| deadline > at(6400)));
+
+    let mut unset = compile(&plan(vec![camera("a", &[])], vec![night(true)]), &LABELS).expect("compiles");
+    assert_eq!(see(&mut unset, 100).len(), 1, "active while the time is not known");
+    unset.tell_time(clock("2026-11-24T12:00:00Z"), at(200));
+    assert_eq!(unset.tick(at(200))[0].change, Change::Off(OffReason::Unscheduled));
+}
+
+#[test]
+fn disarming_turns_off_at_once_and_forgets() {
+    let armed_by = Some(crate::config::plan::ArmedBy::Mqtt);
+    let rules = vec![
+        RulePlan { armed_by: armed_by.clone(), armed: false, ..rule(2, 2, 60_000, 0) },
+        RulePlan { name: "free".into(), ..rule(1, 1, 0, 0) },
+    ];
+    let mut set = compile(&plan(vec![camera("a", &[])], rules), &LABELS).expect("compiles");
+    let changes = |events: Vec<Event>| events.iter().map(|e| (e.rule.to_string(), e.change)).collect::<Vec<_>>();
+    let see = |set: &mut RuleSet, millis| changes(set.observe(&frame("a", at(millis), &[0.9]), at(millis)));
+    assert_eq!(see(&mut set, 1), [("free".into(), Change::On)]);
+    assert_eq!(see(&mut set, 2), []);
+    assert_eq!(set.arm("rule", true, at(3)), Some(vec![]));
+    assert_eq!(see(&mut set, 4), [], "what came while it was disarmed does not count");
+    assert_eq!(see(&mut set, 5), [("rule".into(), Change::On)]);
+    assert_eq!(set.arm("rule", true, at(6)), Some(vec![]), "again");
+    let off = set.arm("rule", false, at(7)).map(changes);
+    assert_eq!(off, Some(vec![("rule".into(), Change::Off(OffReason::Disarmed))]));
+    assert_eq!(set.state("rule").and_then(|status| status.armed), Some(false));
+    assert_eq!(set.armed().map(|(rule, armed)| (&**rule, armed)).collect::<Vec<_>>(), [("rule", false)]);
+    for other in ["free", "none"] {
+        assert_eq!(set.arm(other, false, at(8)), None);
+    }
+}
+
+#[test]
+fn what_stays_on_escalates_once() {
+    let escalation = crate::config::plan::EscalationPlan { after: Duration::from_secs(1), actions: vec!["x".into()] };
+    let with = |hold, cooldown| RulePlan { escalation: Some(escalation.clone()), ..rule(1, 1, hold, cooldown) };
+    check(with(0, 0), "0.7 +0.9s 0.7 +1s +5s 0.1 | on@1 escalated@3 off@6");
+    check(with(0, 0), "0.7 0.1 +2s 0.7 +2s | on@1 off@2 on@4 escalated@5");
+    // The hold counts as on; an end at the same moment wins.
+    check(with(1500, 0), "0.7 0.1 +2s | on@1 escalated@3 off@3");
+    check(with(1000, 0), "0.7 0.1 +2s | on@1 off@3");
+    // No cooldown is counted from an escalation.
+    check(with(0, 1000), "0.7 +1s 0.1 +0.8s 0.7 0.7 | on@1 escalated@2 off@3 on@6");
+}
+
+#[test]
+fn groups_are_joined_and_not_classes_taken_out() {
+    let group = |classes: &[&str]| {
+        let classes = classes.iter().map(|&class| class.to_owned()).collect();
+        vec![crate::config::plan::GroupPlan { name: "cats".into(), classes }]
+    };
+    let with = |groups, classes: &[&str], not: &[&str]| {
+        let strings = |list: &[&str]| list.iter().map(|&class| class.to_owned()).collect();
+        let rule = RulePlan { classes: strings(classes), not_classes: strings(not), ..rule(1, 1, 0, 0) };
+        compile(&Plan { groups, ..plan(vec![camera("a", &[])], vec![rule]) }, &LABELS)
+    };
+    // Which of the three labels turns the rule on.
+    for (classes, not, expected) in [
+        (&["@cats"][..], &[][..], [true, true, false]),
+        (&["@cats", "dog"], &[], [true, true, true]),
+        (&["@cats"], &["wild_cat"], [true, false, false]),
+        (&["*"], &["@cats"], [false, false, true]),
+        (&["*", "0"], &["0", "dog"], [false, true, false]),
+    ] {
+        for (class, expected) in expected.into_iter().enumerate() {
+            let mut set = with(group(&["*cat*", "cat"]), classes, not).expect("compiles");
+            let mut scores = [0.0; 3];
+            scores[class] = 0.9;
+            let events = set.observe(&frame("a", at(1), &scores), at(1));
+            assert_eq!(!events.is_empty(), expected, "{classes:?} without {not:?}: {}", LABELS[class]);
+            assert!(events.iter().all(|event| event.class == class));
+        }
+    }
+    let keys = |result: Result<RuleSet, Vec<RuleProblem>>| -> Vec<String> {
+        result.expect_err("a problem").iter().map(ToString::to_string).collect()
+    };
+    let nothing = keys(with(group(&["cat"]), &["@cats"], &["*cat*"]));
+    assert!(nothing[0].starts_with("rule[0].not_classes (rule \"rule\"): leaves none"), "{nothing:?}");
+    let unknown = keys(with(group(&["cat", "catt"]), &["@cats"], &["dgo"]));
+    assert!(unknown[0].starts_with("group.cats.classes[1] (group \"cats\"): no class"), "{unknown:?}");
+    assert!(unknown[1].starts_with("rule[0].not_classes[0] (rule"), "{unknown:?}");
+    assert_eq!(unknown.len(), 2);
+}
+
 #[test]
 fn every_unknown_class_is_reported() {
     let bad = RulePlan { classes: vec!["cat".into(), "dgo".into(), "9".into()], ..rule(1, 1, 0, 0) };
@@ -241,12 +368,13 @@ fn every_unknown_class_is_reported() {
 enum Step {
     Frame(usize, f32),
     Tick,
+    Arm(bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
     // Scores around both thresholds and on them; times from nothing to more than the stale time.
     let score = prop_oneof![4 => 0.3f32..0.7, 1 => Just(0.4f32), 1 => Just(0.6), 1 => Just(f32::NAN)];
-    let step = prop_oneof![5 => (0..2usize, score).prop_map(|(view, p)| Step::Frame(view, p)), 1 => Just(Step::Tick)];
+    let step = prop_oneof![5 => (0..2usize, score).prop_map(|(view, p)| Step::Frame(view, p)), 1 => Just(Step::Tick), 1 => any::<bool>().prop_map(Step::Arm)];
     let wait = prop_oneof![20 => 0..400u64, 1 => 9_000..11_000u64];
     prop::collection::vec((wait, step), 0..200)
 }
@@ -254,8 +382,15 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
 fn rules() -> impl Strategy<Value = RulePlan> {
     let hold = prop_oneof![Just(0), 1..1500u64];
     let cooldown = prop_oneof![Just(0), 1..3000u64];
-    (1..5u32, 0..4u32, hold, cooldown, 0.4f32..=0.6)
-        .prop_map(|(hits, more, hold, cooldown, off)| RulePlan { off, ..rule(hits, hits + more, hold, cooldown) })
+    let armed_by = prop_oneof![Just(None), Just(Some(crate::config::plan::ArmedBy::Mqtt))];
+    (1..5u32, 0..4u32, hold, cooldown, 0.4f32..=0.6, armed_by, any::<bool>()).prop_map(
+        |(hits, more, hold, cooldown, off, armed_by, armed)| RulePlan {
+            off,
+            armed_by,
+            armed,
+            ..rule(hits, hits + more, hold, cooldown)
+        },
+    )
 }
 
 /// The same rule told plainly: the whole history of each view is kept, and everything is computed from it anew.
@@ -267,6 +402,7 @@ struct Oracle {
     heard: [Option<Monotonic>; 2],
     stale: [bool; 2],
     sent: Vec<(Monotonic, Change)>,
+    disarmed: bool,
 }
 
 impl Oracle {
@@ -281,6 +417,16 @@ impl Oracle {
     }
 
     fn step(&mut self, now: Monotonic, step: &Step) {
+        if let Step::Arm(armed) = *step
+            && self.rule.armed_by.is_some()
+        {
+            if !armed && !self.disarmed {
+                self.history.iter_mut().for_each(Vec::clear);
+                let was_on = std::mem::take(&mut self.on).contains(&true);
+                self.expire(now, was_on.then_some(OffReason::Disarmed));
+            }
+            self.disarmed = !armed;
+        }
         for view in 0..2 {
             let heard = *self.heard[view].get_or_insert(now);
             if !self.stale[view] && now.since(heard) >= STALE {
@@ -293,6 +439,9 @@ impl Oracle {
         if let Step::Frame(view, p) = *step {
             let p = if p.is_nan() { 0.0 } else { p };
             (self.heard[view], self.stale[view]) = (Some(now), false);
+            if self.disarmed {
+                return;
+            }
             let counts = p >= if self.on[view] { self.rule.off } else { self.rule.on };
             self.history[view].push((now, p, counts));
             let cool = self.sent.last().is_none_or(|(sent, _)| now >= *sent + self.rule.cooldown);
@@ -329,6 +478,12 @@ fn run(rule: &RulePlan, steps: &[(u64, Step)]) -> Vec<Event> {
         now = now + Duration::from_millis(*wait);
         match step {
             Step::Frame(view, p) => events.extend(set.observe(&frame(["a", "b"][*view], now, &[*p]), now)),
+            Step::Arm(armed) => {
+                // A rule that nothing arms is only looked at.
+                let told = set.arm("rule", *armed, now);
+                assert_eq!(told.is_some(), rule.armed_by.is_some());
+                events.extend(told.unwrap_or_else(|| set.tick(now)));
+            }
             Step::Tick => {
                 events.extend(set.tick(now));
                 assert!(set.next_deadline().is_none_or(|deadline| deadline > now));
@@ -350,6 +505,7 @@ proptest! {
             heard: [None; 2],
             stale: [false; 2],
             sent: Vec::new(),
+            disarmed: rule.armed_by.is_some() && !rule.armed,
         };
         let mut now = at(0);
         for (wait, step) in &steps {
@@ -382,6 +538,7 @@ proptest! {
         on in any::<bool>(),
     ) {
         let between = |share: f32| (rule.off + share * (rule.on - rule.off)).min(rule.on - f32::EPSILON).max(rule.off.min(rule.on - f32::EPSILON));
+        let rule = RulePlan { armed: true, ..rule };
         prop_assume!(rule.off < rule.on - f32::EPSILON);
         let before = if on { rule.window as usize } else { 0 };
         let scores = std::iter::repeat_n(0.9, before).chain(hovering.into_iter().map(between));

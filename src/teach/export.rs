@@ -13,6 +13,7 @@ use tract_onnx::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
 };
 
+use super::novelty::SMALLEST;
 use super::train::Taught;
 use crate::files::write_atomically;
 use crate::model::{Manifest, Trunk};
@@ -100,27 +101,26 @@ fn graph(mut model: ModelProto, features: &str, taught: &Taught, labels: usize) 
     let scores = head.node("Gemm", &[&flat, &weights, &bias], vec![integer("transB", 1)]);
     let scores = match &taught.none {
         Some((centres, limit)) => {
-            // |s f - c|^2 = |s f|^2 + (|c|^2 - 2 c . s f), all times the steepness; the limit goes into the constant
-            let root = limit.steepness.sqrt();
-            let scale: Vec<f32> = centres.reciprocal.iter().map(|r| r * root).collect();
-            let matrix: Vec<f32> = centres.centres.iter().flatten().map(|c| -2.0 * root * c).collect();
-            let norms = centres
-                .centres
-                .iter()
-                .map(|c| limit.steepness * (c.iter().map(|v| v * v).sum::<f32>() - limit.distance));
-            let norms: Vec<f32> = norms.collect();
-            let scale = head.weight("scale", &[1, dims], &scale);
-            let matrix = head.weight("centres", &[norms.len(), dims], &matrix);
-            let norms = head.weight("norms", &[norms.len()], &norms);
-            let scaled = head.node("Mul", &[&flat, &scale], vec![]);
-            let nearest = head.node("Gemm", &[&scaled, &matrix, &norms], vec![integer("transB", 1)]);
+            // steepness * (1 - cosine - limit), smallest over the classes: the factor and the constant go into the Gemm
+            let steepness = limit.steepness;
+            let matrix: Vec<f32> = centres.centres.iter().flatten().map(|c| -steepness * c).collect();
+            let constant = vec![steepness * (1.0 - limit.distance); centres.centres.len()];
+            let whitening = head.weight("whitening", &[dims, dims], &centres.whitening);
+            let offset = head.weight("offset", &[dims], &centres.offset);
+            let smallest = head.weight("smallest", &[1, 1], &[SMALLEST]);
+            let matrix = head.weight("centres", &[constant.len(), dims], &matrix);
+            let constant = head.weight("limit", &[constant.len()], &constant);
+            let white = head.node("Gemm", &[&flat, &whitening, &offset], vec![integer("transB", 1)]);
+            let squares = head.node("Mul", &[&white, &white], vec![]);
             // without axes (whose place changed with opset 13 and 18) all of them are reduced, to [1, 1]
-            let nearest = head.node("ReduceMin", &[&nearest], vec![integer("keepdims", 1)]);
-            let squares = head.node("Mul", &[&scaled, &scaled], vec![]);
-            let own = head.node("ReduceSum", &[&squares], vec![integer("keepdims", 1)]);
-            let distance = head.node("Add", &[&nearest, &own], vec![]);
+            let sum = head.node("ReduceSum", &[&squares], vec![integer("keepdims", 1)]);
+            let length = head.node("Sqrt", &[&sum], vec![]);
+            let length = head.node("Max", &[&length, &smallest], vec![]);
+            let direction = head.node("Div", &[&white, &length], vec![]);
+            let distances = head.node("Gemm", &[&direction, &matrix, &constant], vec![integer("transB", 1)]);
+            let nearest = head.node("ReduceMin", &[&distances], vec![integer("keepdims", 1)]);
             let largest = head.node("ReduceMax", &[&scores], vec![integer("keepdims", 1)]);
-            let none = head.node("Add", &[&largest, &distance], vec![]);
+            let none = head.node("Add", &[&largest, &nearest], vec![]);
             head.node("Concat", &[&scores, &none], vec![integer("axis", 1)])
         }
         None => scores,

@@ -1,6 +1,7 @@
 //! The contact sheet: pictures as the model saw them, with what it made of them. Also the picture that `spotter look` writes.
 
 mod canvas;
+mod caption;
 mod matrix;
 
 use std::io;
@@ -15,6 +16,7 @@ use crate::preprocess::Rect;
 use canvas::{Canvas, Place, shortened, text_width};
 
 pub use canvas::Colour;
+pub use caption::captioned;
 pub use matrix::Matrix;
 
 /// Colours that are told apart on the sheet, for rules in their order; more rules start over.

@@ -1,16 +1,21 @@
 //! The MQTT action against a real Mosquitto: what a subscriber sees through kills, cuts, refusals and overflow.
 
+mod bird_feeder;
 mod support;
+mod versions;
 
 use std::time::{Duration, Instant};
 
 use spotter::actions::{CameraStatus, Health, Message};
 use spotter::config::plan::{MqttPlan, Secret};
+use spotter::control::Command;
 use support::{Broker, Gate, OFF, ON, Rig, Watcher, plan, wait_until};
 
 const STATUS: &str = "spotter/garden/status";
 const RULE: &str = "spotter/garden/rule/cat/state";
 const CAMERA: &str = "spotter/garden/camera/feeder/state";
+const SWITCH: &str = "homeassistant/switch/garden/cat/config";
+const ARMED: &str = "spotter/garden/rule/cat/armed";
 const EVENT: &str = "spotter/garden/event";
 
 #[test]
@@ -18,12 +23,12 @@ fn the_birth_comes_first_then_discovery_and_every_state() {
     let broker = Broker::start();
     let watcher = Watcher::new(broker.port);
     let rig = Rig::new(MqttPlan { discovery: Some("homeassistant".into()), ..plan(broker.port) });
-    wait_until("four messages", || watcher.all().len() >= 4);
+    wait_until("five messages", || watcher.all().len() >= 5);
     let seen = watcher.all();
     let topics: Vec<&str> = seen.iter().map(|seen| seen.topic.as_str()).collect();
-    assert_eq!(topics, [STATUS, "homeassistant/binary_sensor/garden/cat/config", RULE, CAMERA]);
-    assert_eq!((seen[0].payload.as_str(), seen[2].payload.as_str()), ("online", "OFF"));
-    assert_eq!(seen[3].json()["state"], "degraded");
+    assert_eq!(topics, [STATUS, "homeassistant/binary_sensor/garden/cat/config", SWITCH, RULE, CAMERA]);
+    assert_eq!((seen[0].payload.as_str(), seen[3].payload.as_str()), ("online", "OFF"));
+    assert_eq!(seen[4].json()["state"], "degraded");
 
     let sensor = seen[1].json();
     assert_eq!((&sensor["state_topic"], &sensor["availability_topic"]), (&RULE.into(), &STATUS.into()));
@@ -50,6 +55,85 @@ fn the_birth_comes_first_then_discovery_and_every_state() {
         assert!(matches!(seen.as_slice(), [one] if one.retained && one.payload == payload), "{seen:?}");
     }
     assert_eq!(late.of(EVENT), []);
+}
+
+#[test]
+fn a_switch_on_the_broker_arms_and_its_state_is_retained() {
+    let mut broker = Broker::start();
+    let rig = Rig::new(plan(broker.port));
+    let tell = |armed| rig.handle.send(Message::Armed { rule: "cat".into(), armed });
+    let command = |armed| Some(Command::Arm { rule: "cat".into(), armed });
+    tell(true);
+    for round in 0..2 {
+        let watcher = Watcher::new(broker.port);
+        watcher.expect(ARMED, if round == 0 { "ON" } else { "OFF" });
+        let set = format!("{ARMED}/set");
+        for (payload, armed) in [("OFF", false), ("ON", true), ("OFF", false)] {
+            watcher.publish(&set, payload);
+            let got = std::cell::Cell::new(None);
+            wait_until(payload, || {
+                got.set(rig.control.next());
+                got.take().is_some_and(|next| Some(next) == command(armed))
+            });
+            tell(armed);
+            watcher.expect(ARMED, if armed { "ON" } else { "OFF" });
+        }
+        // Neither nonsense nor another rule's topic; what comes after it is still obeyed.
+        watcher.publish(&set, "toggle");
+        watcher.publish("spotter/garden/rule/front door/armed/set", "ON");
+        watcher.publish(&set, "ON");
+        wait_until("the command after nonsense", || rig.control.next() == command(true));
+        assert_eq!(rig.control.next(), None);
+        assert_eq!(rig.handle.refused(), 2 * (round + 1));
+        Watcher::new(broker.port).expect(ARMED, "OFF");
+        // A broker that was away is listened to again.
+        broker.kill();
+        broker.restart();
+    }
+}
+
+/// The whole daemon: disarmed over the broker, it turns its rule off, and is still disarmed after a restart.
+#[test]
+fn what_is_disarmed_over_the_broker_stays_so_after_a_restart() {
+    let (broker, folder) = (Broker::start(), tempfile::tempdir().unwrap());
+    let (root, port) = (env!("CARGO_MANIFEST_DIR"), broker.port);
+    let config = folder.path().join("spotter.toml");
+    let text = format!(
+        "[device]\nname = \"garden\"\n[model]\npath = \"{root}/models/vgg16-gap-caltech101.onnx\"\n\
+         [[camera]]\nname = \"c\"\nfiles = \"{root}/tests/photos/wild_cat\"\nrepeat = true\nfps = 10\n\
+         [[rule]]\nname = \"cat\"\nclasses = [\"wild_cat\"]\nhold = \"1m\"\narmed_by = \"mqtt\"\nactions = [\"b\"]\n\
+         [action.b]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{port}\"\ndiscovery = false\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let start = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_spotter"));
+        let command = command.args(["run", "--config"]).arg(&config).env("STATE_DIRECTORY", folder.path());
+        command.stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let stop = |mut daemon: std::process::Child| {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM)
+            .unwrap();
+        assert!(daemon.wait().unwrap().success());
+    };
+    let daemon = start();
+    let watcher = Watcher::new(port);
+    watcher.expect(RULE, "ON");
+    watcher.expect(ARMED, "ON");
+    watcher.publish(&format!("{ARMED}/set"), "OFF");
+    watcher.expect(RULE, "OFF");
+    watcher.expect(ARMED, "OFF");
+    wait_until("the reason is told", || watcher.of(EVENT).last().is_some_and(|e| e.json()["reason"] == "disarmed"));
+    stop(daemon);
+
+    let daemon = start();
+    let watcher = Watcher::new(port);
+    watcher.expect(STATUS, "online");
+    watcher.expect(ARMED, "OFF");
+    watcher.publish(&format!("{ARMED}/set"), "ON");
+    watcher.expect(ARMED, "ON");
+    watcher.expect(RULE, "ON");
+    assert!(watcher.payloads(ARMED).iter().rev().nth(1).is_some_and(|before| before == "OFF"), "it came back disarmed");
+    stop(daemon);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rumqttc::{Client, Event as Happening, MqttOptions, Packet, QoS};
 use spotter::actions::{self, ActionContext, ActionHandle, Edge, Message, Observer, RuleInfo};
 use spotter::clock::Monotonic;
-use spotter::config::plan::{ActionKind, ActionPlan, MqttPlan};
+use spotter::config::plan::{ActionKind, ActionPlan, MqttPlan, MqttVersion};
 use spotter::rules::{Change, Event, OffReason};
 
 pub(crate) const ON: Change = Change::On;
@@ -176,7 +176,7 @@ pub(crate) struct Watcher {
     seen: Arc<Mutex<Vec<Seen>>>,
     ended: Arc<AtomicBool>,
     // Held for its connection.
-    _client: Client,
+    client: Client,
 }
 
 impl Watcher {
@@ -214,7 +214,12 @@ impl Watcher {
             over.store(true, Ordering::SeqCst);
         });
         wait_until("the watcher is subscribed", || ready.load(Ordering::SeqCst));
-        Self { seen, ended, _client: client }
+        Self { seen, ended, client }
+    }
+
+    /// Publishes at QoS 1, not retained.
+    pub(crate) fn publish(&self, topic: &str, payload: &str) {
+        self.client.publish(topic, QoS::AtLeastOnce, false, payload).unwrap();
     }
 
     /// What came before the broker's death, to its last byte.
@@ -274,10 +279,12 @@ impl Observer for Deliveries {
 pub(crate) struct Rig {
     pub(crate) handle: ActionHandle,
     pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) control: Arc<spotter::control::Control>,
 }
 
 pub(crate) fn plan(port: u16) -> MqttPlan {
     MqttPlan {
+        version: MqttVersion::V311,
         tls: false,
         host: "127.0.0.1".into(),
         port,
@@ -296,17 +303,19 @@ impl Rig {
             name: name.into(),
             label: format!("The {name}"),
             actions: vec![action.into()],
+            armed_by_mqtt: name == "cat",
         };
+        let control = spotter::control::Control::new(|| ());
         let context = ActionContext {
             device: "garden".into(),
             rules: vec![rule("cat", "broker"), rule("front door", "siren")],
             cameras: vec!["feeder".into()],
             observer: deliveries.clone(),
-            control: spotter::control::Control::new(|| ()),
+            control: control.clone(),
         };
         let plans = [ActionPlan { name: "broker".into(), kind: ActionKind::Mqtt(plan) }];
         let handle = actions::start(&plans, context).unwrap().pop().unwrap();
-        Self { handle, deliveries }
+        Self { handle, deliveries, control }
     }
 
     /// Sends an event of the rule "cat" on the frame `sequence`.

@@ -12,7 +12,7 @@ use crate::actions::{ActionError, Edge, Observer, fnv1a};
 use crate::backoff::Backoff;
 use crate::clock::Monotonic;
 use crate::config::plan::{GpioMode, GpioPlan, Level};
-use crate::rules::{Change, Event};
+use crate::rules::Event;
 
 /// Events that wait for a slow chip before the oldest is dropped (a follow line's state is kept all the same).
 const CAPACITY: usize = 256;
@@ -86,7 +86,7 @@ impl Driver {
     fn on_event(&mut self, event: Arc<Event>) {
         self.end_pulse_if_over();
         let active = self.line.as_ref().is_some_and(|line| line.level() == self.level(true));
-        let wanted = self.machine.event(&event.rule, event.change == Change::On, active);
+        let wanted = self.machine.event(&event.rule, event.change.is_on(), active);
         self.latest = Some(event.clone());
         let Some(active) = wanted else { return };
         if self.line.is_none() {

@@ -64,13 +64,37 @@ pub(super) fn message(prefix: &str, device: &str, topics: &Topics, rule: &RuleIn
     (format!("{}/binary_sensor/{node}/{object}/config", prefix.join("/")), payload)
 }
 
+/// Topic and payload of the retained discovery message of the switch that arms `rule`.
+/// Fields: <https://www.home-assistant.io/integrations/switch.mqtt/>.
+pub(super) fn switch(prefix: &str, device: &str, topics: &Topics, rule: &RuleInfo) -> (String, String) {
+    let (node, object) = (object_id(device), object_id(&rule.name));
+    let prefix: Vec<&str> = prefix.split('/').filter(|level| !level.is_empty()).collect();
+    let payload = serde_json::json!({
+        "name": format!("{} armed", rule.label),
+        "unique_id": format!("spotter_{node}_{object}_armed"),
+        "state_topic": topics.rule_armed(&rule.name),
+        "command_topic": topics.rule_armed_set(&rule.name),
+        "payload_on": "ON", "payload_off": "OFF", "retain": false, "qos": 1,
+        "availability_topic": topics.status(),
+        "payload_available": super::ONLINE, "payload_not_available": super::OFFLINE,
+        // The device's other fields come with its sensors.
+        "device": { "identifiers": [format!("spotter_{node}")], "name": device },
+    });
+    (format!("{}/switch/{node}/{object}/config", prefix.join("/")), payload.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_sensor_has_what_home_assistant_needs() {
-        let rule = RuleInfo { name: "wild/cat".into(), label: "Wild cat".into(), actions: vec![] };
+        let rule = RuleInfo { name: "wild/cat".into(), label: "Wild cat".into(), actions: vec![], armed_by_mqtt: true };
+        let (topic, payload) = switch("ha", "garden", &Topics::new("spotter", "garden"), &rule);
+        let json: serde_json::Value = serde_json::from_str(&payload).unwrap();
+        assert!(topic.starts_with("ha/switch/garden/wild_cat-"), "{topic}");
+        let set = format!("{}/set", json["state_topic"].as_str().unwrap());
+        assert_eq!((json["command_topic"].as_str(), &json["retain"]), (Some(&*set), &false.into()));
         let topics = Topics::new("spotter", "my garden");
         let (topic, payload) = message("homeassistant/", "my garden", &topics, &rule);
         let levels: Vec<&str> = topic.split('/').collect();

@@ -1,50 +1,58 @@
-//! `type = "mqtt"`: states and events to a broker, MQTT 3.1.1.
+//! `type = "mqtt"`: states and events to a broker, MQTT 3.1.1 or 5.
 //!
 //! | topic | payload | |
 //! |---|---|---|
 //! | `TOPIC/DEVICE/status` | `online`, `offline` | retained; the first message of each connection, and the last will |
 //! | `TOPIC/DEVICE/rule/RULE/state` | `ON`, `OFF` | retained; the latest wins over any absence of the broker |
+//! | `TOPIC/DEVICE/rule/RULE/armed` | `ON`, `OFF` | retained; of each rule with `armed_by` |
+//! | `TOPIC/DEVICE/rule/RULE/armed/set` | `ON`, `OFF` | subscribed to, for rules with `armed_by = "mqtt"`; not to be retained |
 //! | `TOPIC/DEVICE/camera/NAME/state` | `{"state":"online"}`, `{"state":"degraded","reason":…}` | retained; likewise |
 //! | `TOPIC/DEVICE/event` | one JSON object an event, see [`payload`](super::payload) | in order, from a bounded outbox |
-//! | `PREFIX/binary_sensor/DEVICE/RULE/config` | Home Assistant's discovery | retained; if a prefix is set |
+//! | `PREFIX/binary_sensor/DEVICE/RULE/config`, `PREFIX/switch/DEVICE/RULE/config` | Home Assistant's discovery | retained; if a prefix is set |
 //!
 //! Everything is sent at QoS 1: after a connection breaks, what was not acknowledged is sent again, so that an event can
 //! arrive twice, with the same `id`. All states are sent again at each connection.
 
+mod commands;
 mod discovery;
 mod outbox;
 mod session;
 mod tls;
 pub mod topics;
+mod wire;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use outbox::MqttOutbox;
+use commands::Commands;
+use outbox::{MqttOutbox, Teller};
 use session::Session;
 use topics::{Topics, object_id};
 
+use super::pins::Shared;
 use super::runner::{self, ActionHandle, StatusCell};
-use super::{ActionContext, ActionError, fnv1a};
+use super::{ActionError, fnv1a};
 use crate::config::plan::MqttPlan;
 
 const ONLINE: &str = "online";
 const OFFLINE: &str = "offline";
 
-pub(super) fn spawn(
-    name: Arc<str>,
-    plan: &MqttPlan,
-    context: &Arc<ActionContext>,
-) -> Result<ActionHandle, ActionError> {
+pub(super) fn spawn(name: Arc<str>, plan: &MqttPlan, context: &Arc<Shared>) -> Result<ActionHandle, ActionError> {
     let topics = Topics::new(&plan.topic, &context.device);
     let rules: Vec<_> = context.rules.iter().filter(|rule| rule.actions.iter().any(|it| **it == *name)).collect();
     let names: Vec<Arc<str>> = rules.iter().map(|rule| rule.name.clone()).collect();
     let discovery = match &plan.discovery {
-        Some(prefix) => rules.iter().map(|rule| discovery::message(prefix, &context.device, &topics, rule)).collect(),
+        Some(prefix) => {
+            let switches = context.rules.iter().filter(|rule| rule.armed_by_mqtt);
+            let sensors = rules.iter().map(|rule| discovery::message(prefix, &context.device, &topics, rule));
+            sensors.chain(switches.map(|rule| discovery::switch(prefix, &context.device, &topics, rule))).collect()
+        }
         None => Vec::new(),
     };
-    let outbox =
-        Arc::new(MqttOutbox::new(context.device.clone(), topics.clone(), plan.outbox, &names, &context.cameras));
+    let teller = Teller { device: context.device.clone(), topics: topics.clone(), pins: context.pins.clone() };
+    let outbox = Arc::new(MqttOutbox::new(teller, plan.outbox, &names, &context.cameras));
+    let waiting = Arc::downgrade(&outbox);
+    context.pins.listen(move || _ = waiting.upgrade().map(|outbox| outbox.wake()));
     let status = Arc::new(StatusCell::new(name.clone()));
     let session = Session::new(session::Parts {
         action: name.clone(),
@@ -53,6 +61,7 @@ pub(super) fn spawn(
         status_topic: topics.status(),
         discovery,
         outbox: outbox.clone(),
+        commands: Commands::new(&topics, &context.rules, context.control.clone()),
         status: status.clone(),
         observer: context.observer.clone(),
     });

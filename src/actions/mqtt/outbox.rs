@@ -11,9 +11,10 @@ use tokio::sync::Notify;
 
 use super::topics::Topics;
 use crate::actions::payload::EventPayload;
+use crate::actions::pins::PinBook;
 use crate::actions::runner::Mailbox;
 use crate::actions::{CameraStatus, Message};
-use crate::rules::{Change, Event};
+use crate::rules::Event;
 use crate::telemetry::Counter;
 
 /// What a publication stands for, so that its acknowledgement finds its way back.
@@ -53,14 +54,29 @@ impl Closing {
     }
 }
 
+/// How an event becomes a message.
+pub(super) struct Teller {
+    pub(super) device: Arc<str>,
+    pub(super) topics: Topics,
+    pub(super) pins: Arc<PinBook>,
+}
+
+impl Teller {
+    /// The payload; as long as the event's pins are waited for, when to look again.
+    fn payload(&self, event: &Event) -> Result<String, Instant> {
+        let latency = self.pins.latency(event).map_err(PinBook::again)?;
+        Ok(EventPayload::new(&self.device, event).with_pin(latency).to_json())
+    }
+}
+
 /// The bounded outbox of one broker.
 pub(super) struct MqttOutbox {
-    device: Arc<str>,
-    topics: Topics,
+    teller: Teller,
     capacity: usize,
     inner: Mutex<Inner>,
     changed: Notify,
     dropped: Counter,
+    refused: Counter,
 }
 
 #[derive(Default)]
@@ -70,6 +86,8 @@ struct Inner {
     states: Vec<State>,
     serial: u64,
     closing: Option<Closing>,
+    /// When to look again at the next event, whose pins are waited for.
+    due: Option<Instant>,
 }
 
 struct Entry {
@@ -92,14 +110,8 @@ struct State {
 impl MqttOutbox {
     /// Every rule is off and every camera without a frame until somebody says otherwise: what a former run left on the
     /// broker is corrected at the first connection.
-    pub(super) fn new(
-        device: Arc<str>,
-        topics: Topics,
-        capacity: usize,
-        rules: &[Arc<str>],
-        cameras: &[Arc<str>],
-    ) -> Self {
-        let mut inner = Inner::default();
+    pub(super) fn new(teller: Teller, capacity: usize, rules: &[Arc<str>], cameras: &[Arc<str>]) -> Self {
+        let (mut inner, topics) = (Inner::default(), &teller.topics);
         for rule in rules {
             inner.set_state(topics.rule_state(rule), "OFF".into());
         }
@@ -109,12 +121,12 @@ impl MqttOutbox {
             inner.set_state(topics.camera_state(camera), camera_payload(&unseen));
         }
         Self {
-            device,
-            topics,
+            teller,
             capacity: capacity.max(1),
             inner: Mutex::new(inner),
             changed: Notify::new(),
             dropped: Counter::default(),
+            refused: Counter::default(),
         }
     }
 
@@ -129,7 +141,7 @@ impl MqttOutbox {
     /// The next message to send, now counted as in flight: states before events, one of a kind at a time.
     pub(super) fn next(&self) -> Option<Publication> {
         let mut inner = self.lock();
-        inner.next_state().or_else(|| inner.next_event(&self.device, &self.topics))
+        inner.next_state().or_else(|| inner.next_event(&self.teller))
     }
 
     /// The broker has it. Returns the event if it was one that is still known.
@@ -148,6 +160,26 @@ impl MqttOutbox {
             }
             Token::Greeting | Token::Farewell => None,
         }
+    }
+
+    /// Counts an event that the broker does not want.
+    pub(super) fn count_lost(&self) {
+        self.dropped.increment();
+    }
+
+    /// When [`next`](Self::next) is to be asked again although nothing was pushed.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.lock().due
+    }
+
+    /// Makes [`changed`](Self::changed) return.
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Counts a command from the broker that was none, or could not be taken.
+    pub(super) fn count_refused(&self) {
+        self.refused.increment();
     }
 
     /// Whether everything has been acknowledged.
@@ -197,17 +229,21 @@ impl Inner {
         })
     }
 
-    fn next_event(&mut self, device: &Arc<str>, topics: &Topics) -> Option<Publication> {
+    fn next_event(&mut self, teller: &Teller) -> Option<Publication> {
+        self.due = None;
         let entry = self.events.iter_mut().find(|entry| !entry.in_flight)?;
+        let payload = match &entry.payload {
+            Some(payload) => payload.clone(),
+            None => match teller.payload(&entry.event) {
+                Ok(payload) => entry.payload.insert(payload).clone(),
+                Err(again) => {
+                    self.due = Some(again);
+                    return None;
+                }
+            },
+        };
         entry.in_flight = true;
-        let event = &entry.event;
-        let payload = entry.payload.get_or_insert_with(|| EventPayload::new(device, event).to_json());
-        Some(Publication {
-            token: Token::Event(entry.serial),
-            topic: topics.event(),
-            payload: payload.clone(),
-            retain: false,
-        })
+        Some(Publication { token: Token::Event(entry.serial), topic: teller.topics.event(), payload, retain: false })
     }
 
     /// Adds an event; of those that wait, the oldest makes room. What is in flight may already be with the broker and
@@ -226,6 +262,10 @@ impl Inner {
 }
 
 impl Mailbox for MqttOutbox {
+    fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
     fn push(&self, message: Message) -> bool {
         let mut inner = self.lock();
         if inner.closing.is_some() {
@@ -233,12 +273,16 @@ impl Mailbox for MqttOutbox {
         }
         let kept = match message {
             Message::Camera(status) => {
-                inner.set_state(self.topics.camera_state(&status.camera), camera_payload(&status));
+                inner.set_state(self.teller.topics.camera_state(&status.camera), camera_payload(&status));
                 true
             }
-            Message::Event(event) => {
-                let state = if event.change == Change::On { "ON" } else { "OFF" };
-                inner.set_state(self.topics.rule_state(&event.rule), state.into());
+            Message::Armed { rule, armed } => {
+                inner.set_state(self.teller.topics.rule_armed(&rule), if armed { "ON" } else { "OFF" }.into());
+                true
+            }
+            Message::Event(event) | Message::Pictured(event, _) => {
+                let state = if event.change.is_on() { "ON" } else { "OFF" };
+                inner.set_state(self.teller.topics.rule_state(&event.rule), state.into());
                 inner.add_event(event, self.capacity)
             }
         };
@@ -278,16 +322,21 @@ mod tests {
     use crate::actions::payload::tests::event;
     use crate::rules::OffReason;
 
+    use crate::rules::Change;
+
     const OFF: Change = Change::Off(OffReason::Gone);
 
     fn outbox(capacity: usize) -> MqttOutbox {
-        MqttOutbox::new(
-            "garden".into(),
-            Topics::new("spotter", "garden"),
-            capacity,
-            &["cat".into()],
-            &["feeder".into()],
-        )
+        let context = crate::actions::ActionContext {
+            device: "garden".into(),
+            rules: vec![],
+            cameras: vec![],
+            observer: Arc::new(crate::actions::pins::tests::Nobody),
+            control: crate::control::Control::new(|| ()),
+        };
+        let pins = crate::actions::pins::Shared::new(context, &[]).pins.clone();
+        let teller = Teller { device: "garden".into(), topics: Topics::new("spotter", "garden"), pins };
+        MqttOutbox::new(teller, capacity, &["cat".into()], &["feeder".into()])
     }
 
     fn push(outbox: &MqttOutbox, rule: &str, change: Change) -> bool {

@@ -4,12 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event as Happening, EventLoop, LastWill, MqttOptions,
-    NetworkOptions, Outgoing, Packet, QoS, StateError, TlsError,
-};
-
+use super::commands::Commands;
 use super::outbox::{Closing, MqttOutbox, Publication, Token};
+use super::wire::{self, Address, Client, EventLoop, Failure, Step};
 use super::{OFFLINE, ONLINE, tls};
 use crate::actions::runner::{Health, Mailbox, StatusCell};
 use crate::actions::{Observer, fnv1a};
@@ -18,9 +15,6 @@ use crate::config::plan::MqttPlan;
 
 /// How many publications may be unacknowledged at once.
 const WINDOW: usize = 32;
-
-/// rumqttc's own limit, and its range of packet ids: well above the window, so that ids do not collide.
-const PACKET_IDS: u16 = 512;
 
 /// The broker is away: soon, then every few seconds, so that `online` is back within five seconds of the broker.
 const ABSENT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
@@ -34,14 +28,8 @@ const STABLE: Duration = Duration::from_secs(10);
 /// After so many short connections in a row, somebody else is likely to use our client id.
 const SUSPICIOUS: u32 = 3;
 
-/// For name, TCP, TLS and MQTT together.
-const CONNECT_TIMEOUT_SECONDS: u64 = 5;
-
 /// How long an exit with an empty outbox tries to reach the broker for its `offline`.
 const LAST_TRY: Duration = Duration::from_secs(1);
-
-/// A broker that dies without a word is noticed after at most twice this long.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// What a session is made of.
 pub(super) struct Parts {
@@ -52,6 +40,7 @@ pub(super) struct Parts {
     /// Topic and payload, retained.
     pub(super) discovery: Vec<(String, String)>,
     pub(super) outbox: Arc<MqttOutbox>,
+    pub(super) commands: Commands,
     pub(super) status: Arc<StatusCell>,
     pub(super) observer: Arc<dyn Observer>,
 }
@@ -73,7 +62,7 @@ enum End {
     /// The broker did not let us in.
     Unconnected(Health, String),
     /// It let us in and was lost later.
-    Lost(String),
+    Lost(Health, String),
 }
 
 impl Session {
@@ -89,7 +78,7 @@ impl Session {
             let delay = match self.connection().await {
                 End::Closed => return,
                 End::Unconnected(health, reason) => self.note_unconnected(health, &reason),
-                End::Lost(reason) => self.note_lost(&reason),
+                End::Lost(health, reason) => self.note_lost(health, &reason),
             };
             match self.parts.outbox.closing() {
                 None => self.wait(delay).await,
@@ -115,12 +104,12 @@ impl Session {
         }
     }
 
-    fn note_lost(&mut self, reason: &str) -> Duration {
+    fn note_lost(&mut self, health: Health, reason: &str) -> Duration {
         let hint = match self.short >= SUSPICIOUS {
             true => format!("; does another client use the id {}?", self.parts.client_id),
             false => String::new(),
         };
-        self.parts.status.set(Health::Degraded, format!("{}: {reason}{hint}; trying again", self.address()));
+        self.parts.status.set(health, format!("{}: {reason}{hint}; trying again", self.address()));
         self.absent.next_delay()
     }
 
@@ -138,19 +127,13 @@ impl Session {
     /// One connection, from its first byte to its end. Each has a fresh client: rumqttc would send what was unacknowledged
     /// before the birth, and outside our count.
     async fn connection(&mut self) -> End {
-        let (client, mut eventloop) = match self.options() {
-            Ok(options) => AsyncClient::new(options, WINDOW + self.parts.discovery.len() + 8),
+        let (client, mut eventloop) = match self.wire() {
+            Ok(address) => wire::client(address, WINDOW + self.parts.discovery.len() + 8),
             Err(reason) => return End::Unconnected(Health::Rejected, reason),
         };
-        let mut network = NetworkOptions::new();
-        network.set_connection_timeout(CONNECT_TIMEOUT_SECONDS).set_tcp_nodelay(true);
-        eventloop.set_network_options(network);
         match self.poll_until_closed(&mut eventloop).await {
             None => return End::Closed,
-            Some(Err(error)) => {
-                let (health, reason) = explain(&error);
-                return End::Unconnected(health, reason);
-            }
+            Some(Err((health, reason))) => return End::Unconnected(health, reason),
             Some(Ok(_connack)) => {}
         }
         self.parts.outbox.connected();
@@ -158,18 +141,19 @@ impl Session {
             self.set_ready();
         }
         self.refused.reset();
-        let link = Link { client, submitted: VecDeque::new(), in_flight: HashMap::new(), phase: Phase::Open };
+        let link =
+            Link { client, submitted: VecDeque::new(), in_flight: HashMap::new(), phase: Phase::Open, refusal: None };
         self.serve(eventloop, link).await
     }
 
     /// The next thing that happens; `None` when the outbox is closed and its deadline has passed.
-    async fn poll_until_closed(&self, eventloop: &mut EventLoop) -> Option<Result<Happening, ConnectionError>> {
+    async fn poll_until_closed(&self, eventloop: &mut EventLoop) -> Option<Result<Step, Failure>> {
         let poll = eventloop.poll();
         tokio::pin!(poll);
         loop {
             let deadline = self.parts.outbox.closing().map(|closing| self.connect_until(closing));
             tokio::select! {
-                happening = &mut poll => return Some(happening),
+                step = &mut poll => return Some(step),
                 () = self.parts.outbox.changed() => {}
                 () = sleep_until(deadline) => return None,
             }
@@ -189,16 +173,16 @@ impl Session {
         let began = Instant::now();
         let mut stable_at = Some(began + STABLE);
         if let Err(reason) = self.greet(&mut link) {
-            return End::Lost(reason);
+            return End::Lost(Health::Degraded, reason);
         }
         loop {
-            let happening = {
+            let step = {
                 // The future of a poll is kept until it is done: dropped halfway, rumqttc can lose a packet.
                 let poll = eventloop.poll();
                 tokio::pin!(poll);
                 loop {
                     if let Err(reason) = self.pump(&mut link) {
-                        return End::Lost(reason);
+                        return End::Lost(Health::Degraded, reason);
                     }
                     let closing = self.parts.outbox.closing();
                     let timer = closing.map(|closing| link.deadline(closing));
@@ -206,9 +190,10 @@ impl Session {
                         return End::Closed;
                     }
                     tokio::select! {
-                        happening = &mut poll => break happening,
+                        step = &mut poll => break step,
                         () = self.parts.outbox.changed() => {}
                         () = sleep_until(timer) => {}
+                        () = sleep_until(self.parts.outbox.due()) => {}
                         () = sleep_until(stable_at) => {
                             stable_at = None;
                             self.settle();
@@ -216,30 +201,34 @@ impl Session {
                     }
                 }
             };
-            match happening {
-                Ok(happening) => {
-                    if self.handle(&mut link, &happening) {
+            match step {
+                Ok(step) => {
+                    if self.handle(&mut link, step) {
                         return End::Closed;
                     }
                 }
-                Err(error) => {
-                    // What arrived together with the end: acknowledgements that save a second sending.
-                    for happening in std::mem::take(&mut eventloop.state.events) {
-                        self.handle(&mut link, &happening);
+                Err((_, reason)) => {
+                    // Acknowledgements among them save a second sending.
+                    for step in eventloop.rest() {
+                        self.handle(&mut link, step);
                     }
-                    return self.lost(&error, began.elapsed(), link.phase);
+                    return self.lost(&reason, began.elapsed(), link);
                 }
             }
         }
     }
 
-    fn lost(&mut self, error: &ConnectionError, lived: Duration, phase: Phase) -> End {
-        if phase == Phase::Left {
+    fn lost(&mut self, reason: &str, lived: Duration, link: Link) -> End {
+        if link.phase == Phase::Left {
             return End::Closed;
         }
         self.short = if lived < STABLE { self.short.saturating_add(1) } else { 0 };
-        let (_, reason) = explain(error);
-        End::Lost(format!("the connection was lost after {:.1} s: {reason}", lived.as_secs_f64()))
+        let reason = format!("the connection was lost after {:.1} s: {reason}", lived.as_secs_f64());
+        match link.refusal {
+            // Some brokers (Mosquitto 2.0) close after a refusal, which is then what explains the loss.
+            Some(refusal) => End::Lost(Health::Rejected, format!("{refusal}; {reason}")),
+            None => End::Lost(Health::Degraded, reason),
+        }
     }
 
     /// The connection has lasted.
@@ -258,6 +247,9 @@ impl Session {
         link.publish(retained(Token::Greeting, &self.parts.status_topic, ONLINE))?;
         for (topic, payload) in &self.parts.discovery {
             link.publish(retained(Token::Greeting, topic, payload))?;
+        }
+        if let Some(filter) = self.parts.commands.filter() {
+            link.client.subscribe(filter)?;
         }
         Ok(())
     }
@@ -283,55 +275,63 @@ impl Session {
     }
 
     /// `true`: we have said goodbye, and it has left.
-    fn handle(&self, link: &mut Link, happening: &Happening) -> bool {
-        match happening {
+    fn handle(&self, link: &mut Link, step: Step) -> bool {
+        match step {
             // Requests are handled in their order, so the next packet id is the oldest submission's.
-            Happening::Outgoing(Outgoing::Publish(id)) => {
+            Step::Sent(id) => {
                 if let Some(token) = link.submitted.pop_front() {
-                    link.in_flight.insert(*id, token);
+                    link.in_flight.insert(id, token);
                 }
             }
-            Happening::Incoming(Packet::PubAck(acknowledgement)) => {
-                if let Some(token) = link.in_flight.remove(&acknowledgement.pkid) {
-                    self.acknowledged(link, &token);
+            Step::Acknowledged(id, refusal) => {
+                if let Some(token) = link.in_flight.remove(&id) {
+                    self.acknowledged(link, &token, refusal);
                 }
             }
-            Happening::Outgoing(Outgoing::Disconnect) => return true,
-            _ => {}
+            Step::Heard(message) if !self.parts.commands.take(&message.topic, &message.payload, message.retained) => {
+                self.parts.outbox.count_refused();
+            }
+            Step::Disconnected => return true,
+            Step::Heard(_) | Step::Other => {}
         }
         false
     }
 
-    fn acknowledged(&self, link: &mut Link, token: &Token) {
+    fn acknowledged(&self, link: &mut Link, token: &Token, refusal: Option<String>) {
         if *token == Token::Farewell {
             link.phase = Phase::Left;
-            // A full channel cannot be: it has room for the window and the greetings. Without DISCONNECT the broker
-            // publishes the will, which says the same.
-            let _ = link.client.try_disconnect();
+            link.client.disconnect();
         }
-        if let Some(event) = self.parts.outbox.acknowledged(token) {
-            self.parts.observer.delivered(&self.parts.action, &event);
+        match (refusal, self.parts.outbox.acknowledged(token)) {
+            (None, Some(event)) => self.parts.observer.delivered(&self.parts.action, &event),
+            (None, None) => {}
+            (Some(reason), event) => {
+                if event.is_some() {
+                    self.parts.outbox.count_lost();
+                }
+                let reason = format!("the broker does not take our messages: {reason}; check its access list");
+                self.parts.status.set(Health::Rejected, format!("{}: {reason}", self.address()));
+                link.refusal = Some(reason);
+            }
         }
     }
 
-    fn options(&self) -> Result<MqttOptions, String> {
+    fn wire(&self) -> Result<Address<'_>, String> {
         let plan = &self.parts.plan;
         // An IPv6 address needs brackets before the port; a certificate's name has none.
         let host = match plan.host.contains(':') && !plan.host.starts_with('[') && !plan.tls {
             true => format!("[{}]", plan.host),
             false => plan.host.clone(),
         };
-        let mut options = MqttOptions::new(&self.parts.client_id, host, plan.port);
-        options.set_keep_alive(KEEP_ALIVE).set_clean_session(true).set_inflight(PACKET_IDS);
-        options.set_max_packet_size(64 * 1024, 256 * 1024);
-        options.set_last_will(LastWill::new(&self.parts.status_topic, OFFLINE, QoS::AtLeastOnce, true));
-        if let Some((user, password)) = &plan.credentials {
-            options.set_credentials(user, password.reveal());
-        }
-        if plan.tls {
-            options.set_transport(tls::transport(plan.ca.as_deref())?);
-        }
-        Ok(options)
+        Ok(Address {
+            version: plan.version,
+            client_id: &self.parts.client_id,
+            host,
+            port: plan.port,
+            transport: plan.tls.then(|| tls::transport(plan.ca.as_deref())).transpose()?,
+            credentials: plan.credentials.as_ref(),
+            will: (&self.parts.status_topic, OFFLINE),
+        })
     }
 
     /// For people.
@@ -343,12 +343,14 @@ impl Session {
 
 /// One connection's publications on their way.
 struct Link {
-    client: AsyncClient,
+    client: Client,
     /// Given to rumqttc, which has not yet given them a packet id.
     submitted: VecDeque<Token>,
     /// By packet id.
     in_flight: HashMap<u16, Token>,
     phase: Phase,
+    /// Why the broker did not take the last message that it did not take.
+    refusal: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -363,11 +365,8 @@ enum Phase {
 
 impl Link {
     fn publish(&mut self, publication: Publication) -> Result<(), String> {
-        let Publication { token, topic, payload, retain } = publication;
-        self.client
-            .try_publish(&topic, QoS::AtLeastOnce, retain, payload)
-            .map_err(|error| format!("{topic} cannot be published: {error}"))?;
-        self.submitted.push_back(token);
+        self.client.publish(&publication)?;
+        self.submitted.push_back(publication.token);
         Ok(())
     }
 
@@ -393,51 +392,5 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What is wrong, whether waiting helps, and what to try.
-fn explain(error: &ConnectionError) -> (Health, String) {
-    match error {
-        ConnectionError::ConnectionRefused(code) => explain_refusal(*code),
-        ConnectionError::Tls(TlsError::Io(error)) | ConnectionError::Io(error) => explain_io(error),
-        ConnectionError::Tls(error) => (Health::Rejected, format!("TLS: {error}")),
-        ConnectionError::NetworkTimeout => (Health::Degraded, format!("no answer within {CONNECT_TIMEOUT_SECONDS} s")),
-        ConnectionError::MqttState(StateError::ConnectionAborted) => {
-            (Health::Degraded, "the broker closed the connection".into())
-        }
-        ConnectionError::MqttState(StateError::AwaitPingResp) => {
-            (Health::Degraded, "the broker has stopped answering".into())
-        }
-        other => (Health::Degraded, other.to_string()),
-    }
-}
-
-fn explain_refusal(code: ConnectReturnCode) -> (Health, String) {
-    let reason = match code {
-        ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => {
-            "the broker refuses user and password; check them, and that the broker lets this user in"
-        }
-        ConnectReturnCode::BadClientId => "the broker refuses our client id; check its rules for client ids",
-        ConnectReturnCode::RefusedProtocolVersion => "the broker does not speak MQTT 3.1.1",
-        ConnectReturnCode::ServiceUnavailable => return (Health::Degraded, "the broker is not available yet".into()),
-        ConnectReturnCode::Success => return (Health::Degraded, "the broker said yes and no".into()),
-    };
-    (Health::Rejected, reason.into())
-}
-
-fn explain_io(error: &std::io::Error) -> (Health, String) {
-    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
-        return (Health::Degraded, error.to_string());
-    };
-    match tls {
-        rustls::Error::InvalidCertificate(
-            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
-        ) => (Health::Degraded, format!("TLS: {tls}; is this board's clock right?")),
-        rustls::Error::InvalidCertificate(_) => {
-            (Health::Rejected, format!("TLS: {tls}; is the broker's name right, and its authority known (ca = …)?"))
-        }
-        _ => (Health::Degraded, format!("TLS: {tls}")),
     }
 }

@@ -30,6 +30,21 @@ impl Topics {
         format!("{}/rule/{}/state", self.base, level(rule))
     }
 
+    /// `ON` or `OFF`, retained: whether the rule is armed.
+    pub fn rule_armed(&self, rule: &str) -> String {
+        format!("{}/rule/{}/armed", self.base, level(rule))
+    }
+
+    /// Where `ON` and `OFF` arm and disarm the rule.
+    pub fn rule_armed_set(&self, rule: &str) -> String {
+        format!("{}/set", self.rule_armed(rule))
+    }
+
+    /// The filter of [`Topics::rule_armed_set`] of every rule.
+    pub fn every_rule_armed_set(&self) -> String {
+        format!("{}/rule/+/armed/set", self.base)
+    }
+
     /// `{"state":"online"}` or `{"state":"degraded","reason":…}`, retained.
     pub fn camera_state(&self, camera: &str) -> String {
         format!("{}/camera/{}/state", self.base, level(camera))
@@ -70,6 +85,8 @@ mod tests {
             assert_eq!(topics.status(), format!("{base}/status"));
             assert_eq!(topics.event(), format!("{base}/event"));
             assert_eq!(topics.rule_state("cat"), format!("{base}/rule/cat/state"));
+            assert_eq!(topics.rule_armed("cat"), format!("{base}/rule/cat/armed"));
+            assert_eq!(topics.rule_armed_set("cat"), format!("{base}/rule/cat/armed/set"));
             assert_eq!(topics.camera_state("feeder"), format!("{base}/camera/feeder/state"));
         }
     }

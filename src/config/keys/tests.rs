@@ -6,7 +6,7 @@ use super::*;
 use crate::config::parse;
 
 fn variables(name: &str) -> Option<String> {
-    (name == "MQTT_PASSWORD").then(|| "s3cret".to_owned())
+    matches!(name, "MQTT_PASSWORD" | "WEBHOOK_TOKEN").then(|| "s3cret".to_owned())
 }
 
 /// A valid file in which `key` can be written, and the file with `value` for it.
@@ -25,6 +25,31 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
         Section::Region => {
             ("[[camera]]\nname = \"c\"\ndevice = \"d\"\n", "[[camera.region]]\nname = \"r\"\nbox = [0, 0, 1, 1]\n", "")
         }
+        Section::Rule if key.name == "share" => ("", "[[rule]]\nname = \"r\"\nclasses = [1]\nwindow = 20\n", ""),
+        Section::Rule if key.name == "clock_unset" => {
+            ("", "[[rule]]\nname = \"r\"\nclasses = [1]\nschedule = [\"18:00-06:00\"]\n", "")
+        }
+        Section::Rule if key.name.starts_with("armed") => (
+            "[action.b]\ntype = \"mqtt\"\nurl = \"mqtt://h\"\n",
+            "[[rule]]\nname = \"r\"\nclasses = [1]\narmed_by = \"mqtt\"\n",
+            "",
+        ),
+        Section::Rule if key.name == "escalate" => {
+            let needed = if value == "[]" { "" } else { "escalate_after = \"1m\"\n" };
+            ("[action.siren]\ntype = \"log\"\n", "[[rule]]\nname = \"r\"\nclasses = [1]\n", needed)
+        }
+        Section::Rule if key.name == "escalate_after" => (
+            "[action.siren]\ntype = \"log\"\n",
+            "[[rule]]\nname = \"r\"\nclasses = [1]\nescalate = [\"siren\"]\nescalate_after = \"1m\"\n",
+            "",
+        ),
+        Section::ArmedBy if key.name == "name" => {
+            ("[[rule]]\nname = \"r\"\nclasses = [1]\n", "[rule.armed_by]\nname = \"x\"\n", "")
+        }
+        Section::ArmedBy => {
+            ("[[rule]]\nname = \"r\"\nclasses = [1]\n", "[rule.armed_by]\nchip = \"c\"\nline = 1\n", "")
+        }
+        Section::Group => ("", "[group.g]\nclasses = [1]\n", ""),
         Section::Rule => ("[action.siren]\ntype = \"log\"\n", "[[rule]]\nname = \"r\"\nclasses = [1]\n", ""),
         Section::Gpio if key.name == "name" => ("", "[action.a]\ntype = \"gpio\"\nname = \"x\"\n", ""),
         Section::Gpio if key.name == "pulse" => {
@@ -33,6 +58,9 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
         Section::Gpio => ("", "[action.a]\ntype = \"gpio\"\nchip = \"c\"\nline = 1\n", ""),
         Section::Mqtt if key.name == "user" => ("", "[action.a]\ntype = \"mqtt\"\nurl = \"mqtts://h\"\n", ""),
         Section::Mqtt => ("", "[action.a]\ntype = \"mqtt\"\nurl = \"mqtts://h\"\nuser = \"joe\"\n", ""),
+        Section::Hook => ("", "[action.a]\ntype = \"hook\"\ncommand = [\"true\"]\n", ""),
+        Section::Webhook => ("", "[action.a]\ntype = \"webhook\"\nurl = \"https://h\"\n", ""),
+        Section::Snapshot => ("", "[action.a]\ntype = \"snapshot\"\nfolder = \"f\"\n", ""),
         Section::Log | Section::Action => ("", "[action.a]\ntype = \"log\"\n", ""),
         other => panic!("{other:?} has no keys"),
     };
@@ -57,7 +85,9 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
 #[test]
 fn every_key_of_the_table_is_read_and_its_example_is_valid() {
     let credentials = tempfile::tempdir().expect("a folder");
-    std::fs::write(credentials.path().join("mqtt"), "s3cret\n").expect("written");
+    for name in ["mqtt", "webhook"] {
+        std::fs::write(credentials.path().join(name), "s3cret\n").expect("written");
+    }
     let variables = |name: &str| match name {
         "CREDENTIALS_DIRECTORY" => Some(credentials.path().display().to_string()),
         _ => variables(name),
