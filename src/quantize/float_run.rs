@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
@@ -128,8 +128,28 @@ impl Typed {
         model.compact()?;
         let channels = watched.iter().map(|w| shapes.get(w).and_then(|s| s.get(1)).copied().unwrap_or(1)).collect();
         let plan = TypedSimplePlan::new(model.into_optimized()?)?;
-        Ok(FloatNetwork { plan, channels })
+        let light = lighter_from(&plan);
+        Ok(FloatNetwork { plan, channels, light, heavy: Mutex::new(()) })
     }
+}
+
+/// The node behind which no tensor is larger than half of the largest; `None` where the tensors are small beside the weights,
+/// or are large to the end.
+fn lighter_from(plan: &TypedSimplePlan) -> Option<usize> {
+    let size = |fact: &TypedFact| fact.shape.as_concrete().map_or(0, |s| s.iter().product::<usize>());
+    let outputs = |id: usize| plan.model().nodes()[id].outputs.iter().map(|o| size(&o.fact));
+    let constants = plan.model().nodes().iter().flat_map(|n| &n.outputs).filter_map(|o| o.fact.konst.as_ref());
+    let ours = plan.model().nodes().iter().filter_map(|n| n.op_as::<FloatConv>()).map(FloatConv::weights);
+    let weights: usize = constants.map(|k| k.len()).sum::<usize>() + ours.sum::<usize>();
+    let order = plan.order_without_consts();
+    let largest = order.iter().flat_map(|id| outputs(*id)).max().unwrap_or(0);
+    // a layer's input and output, of another thread
+    if 8 * largest < weights {
+        return None;
+    }
+    let last = order.iter().rposition(|id| outputs(*id).any(|size| size > largest / 2))?;
+    // its reader is done with it
+    order.get(last + 2).copied()
 }
 
 /// Everybody who read `old` reads `new`.
@@ -144,6 +164,9 @@ pub(super) struct FloatNetwork {
     plan: Arc<TypedSimplePlan>,
     /// Of each watched tensor.
     pub(super) channels: Vec<usize>,
+    /// Until this node, a photo's tensors are large, and one photo at a time is there.
+    light: Option<usize>,
+    heavy: Mutex<()>,
 }
 
 impl FloatNetwork {
@@ -159,7 +182,12 @@ impl FloatNetwork {
         input: Tensor,
         look: &mut dyn FnMut(usize, &[f32]) -> TractResult<()>,
     ) -> TractResult<Vec<f32>> {
+        let lock = || self.heavy.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alone = self.light.is_some().then(lock);
         let results = state.run_plan_with_eval(tvec!(input.into_tvalue()), |context, state, node, inputs| {
+            if self.light == Some(node.id) {
+                alone = None;
+            }
             if let Some(watch) = node.op_as::<Watchpoint>() {
                 look(watch.tensor, inputs[0].try_as_plain_ram()?.as_slice::<f32>()?)?;
                 return Ok(inputs);

@@ -98,6 +98,11 @@ impl FloatConv {
         (fits && weights.datum_type() == f32::datum_type()).then_some(FloatConv { shape, weights, bias, limits, fact })
     }
 
+    /// How many there are.
+    pub(super) fn weights(&self) -> usize {
+        self.weights.len()
+    }
+
     fn run(&self, input: &[f32], output: &mut [f32]) -> TractResult<()> {
         let weights = self.weights.try_as_plain_ram()?.as_slice::<f32>()?;
         SCRATCH.with_borrow_mut(|scratch| {
