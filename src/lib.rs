@@ -9,7 +9,7 @@
 //!
 //! Modules depend downwards only: [`cli`] on [`daemon`] on everything else; [`kernels`] know nothing of models,
 //! [`rules`] nothing of cameras or clocks, [`config`] nothing of anybody. `unsafe` is allowed in `kernels`, in the
-//! V4L2 calls and buffer queue, nowhere else.
+//! V4L2 calls and buffer queue, and one call in [`memory`], nowhere else.
 
 pub mod actions;
 pub mod backoff;
@@ -22,9 +22,11 @@ pub mod daemon;
 pub mod files;
 pub mod inputs;
 pub mod kernels;
+pub mod memory;
 pub mod model;
 pub mod panics;
 pub mod preprocess;
+pub mod quantize;
 pub mod replay;
 pub mod rules;
 pub mod teach;

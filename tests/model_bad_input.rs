@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use prost::Message;
 use spotter::model::{LoadOptions, Model, ModelError};
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
 const MANIFEST: &str =
     "[input]\nname = \"input\"\nsize = [16, 16]\npreprocess = \"torchvision\"\n[output]\nkind = \"logits\"\n";
@@ -126,6 +128,84 @@ fn truncated_anywhere() {
     for len in [1000, bytes.len() / 2, bytes.len() - 1] {
         Case::new(&bytes[..len], &manifest).check(&["net.onnx", "truncated"]);
     }
+}
+
+/// `plain.onnx` with something that asks for more than a board has.
+fn greedy(change: impl FnOnce(&mut GraphProto)) -> Vec<u8> {
+    let mut model = ModelProto::decode(small("plain.onnx").as_slice()).unwrap();
+    change(model.graph.as_mut().unwrap());
+    model.encode_to_vec()
+}
+
+fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+    let input = inputs.iter().map(|i| (*i).into()).collect();
+    NodeProto { op_type: op.into(), name: output.into(), input, output: vec![output.into()], ..NodeProto::default() }
+}
+
+fn shape(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        dims: vec![values.len() as i64],
+        data_type: 7,
+        int64_data: values.into(),
+        ..TensorProto::default()
+    }
+}
+
+#[test]
+fn graphs_that_ask_for_too_much() {
+    let check = |parts: &[&str], change: &dyn Fn(&mut GraphProto)| Case::new(&greedy(change), MANIFEST).check(parts);
+    check(&["5042 nodes", "5000"], &|graph| {
+        let first = graph.node.len();
+        graph.node.extend((first..5042).map(|i| node("Relu", &["input"], &format!("relu_{i}"))));
+    });
+    for op in ["ConstantOfShape", "Expand", "Tile"] {
+        check(&["greedy", op, "too large"], &|graph| {
+            let inputs: &[&str] = if op == "ConstantOfShape" { &["shape"] } else { &["input", "shape"] };
+            graph.node.push(node(op, inputs, "greedy"));
+            graph.initializer.push(shape("shape", &[1 << 20, 1 << 20, 1 << 40]));
+        });
+    }
+    check(&["greedy", "Range", "too large"], &|graph| {
+        graph.node.push(node("Range", &["from", "to", "step"], "greedy"));
+        graph
+            .initializer
+            .extend([("from", 0), ("to", i64::MAX), ("step", 1)].map(|(name, value)| shape(name, &[value])));
+    });
+    // a name such as /dev/zero, or of a file that is nobody's business
+    check(&["`far`", "another file"], &|graph| {
+        let far = TensorProto { data_location: Some(1), ..shape("far", &[]) };
+        graph.initializer.push(far);
+    });
+    check(&["`odd`", "impossible shape"], &|graph| {
+        graph.initializer.push(TensorProto { dims: vec![i64::MAX, 8], ..shape("odd", &[1]) });
+    });
+}
+
+/// Graphs within graphs are checked as the outermost is; no depth exhausts the stack.
+#[test]
+fn graphs_within_graphs() {
+    let nested = |depth: usize, innermost: GraphProto| {
+        let branch = |graph: GraphProto| AttributeProto {
+            name: "then_branch".into(),
+            g: Some(graph),
+            r#type: 5,
+            ..AttributeProto::default()
+        };
+        (0..depth).fold(innermost, |graph, _| GraphProto {
+            node: vec![NodeProto { attribute: vec![branch(graph)], ..node("If", &["condition"], "y") }],
+            ..GraphProto::default()
+        })
+    };
+    let check = |depth: usize, innermost: GraphProto, parts: &[&str]| {
+        let bytes = greedy(|graph| graph.node.extend(nested(depth, innermost).node));
+        Case::new(&bytes, MANIFEST).check(parts);
+    };
+    let lies =
+        GraphProto { initializer: vec![TensorProto { dims: vec![9], ..shape("lie", &[1]) }], ..GraphProto::default() };
+    check(3, lies, &["`lie`", "1 values"]);
+    check(12, GraphProto::default(), &["net.onnx", "8 deep"]);
+    check(1000, GraphProto::default(), &["net.onnx", "not a readable ONNX file"]);
 }
 
 /// Bytes changed at random: loading and running give scores or an error. Every panic inside of tract is contained.

@@ -133,7 +133,7 @@ fn noise(model: &Model) -> InputTensor {
 }
 
 /// The process's largest resident size so far (`VmHWM` of proc_pid_status(5)), if the system shows it.
-fn peak_rss() -> Option<u64> {
+pub(super) fn peak_rss() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)

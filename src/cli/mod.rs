@@ -11,6 +11,7 @@ mod doctor;
 mod evaluate;
 mod look;
 pub mod outcome;
+mod quantize;
 mod replay;
 mod run;
 mod sheet;
@@ -43,6 +44,8 @@ enum Command {
     Replay(replay::Replay),
     /// Say what this board has: cameras, GPIO chips, CPU features
     Doctor(doctor::Doctor),
+    /// Make an int8 model of a float one
+    Quantize(quantize::Quantize),
     /// Measure a model on this machine, layer by layer
     Bench(bench::Bench),
     /// Judge a model on labelled photos
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Look(look) => look.execute(),
         Command::Replay(replay) => replay.execute(),
         Command::Doctor(doctor) => doctor.execute(),
+        Command::Quantize(quantize) => quantize.execute(),
         Command::Bench(bench) => bench.execute(),
         Command::Evaluate(evaluate) => evaluate.execute(),
         Command::Teach(teach) => teach.execute(),

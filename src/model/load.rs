@@ -2,31 +2,79 @@
 
 use std::path::Path;
 
+use prost::Message;
 use sha2::{Digest, Sha256};
-use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
-use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
+use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::ToDim;
 
 use super::error::ModelError;
 use super::files::read_limited;
+use super::limits;
 use super::manifest::{Guess, MAX_SIDE, Manifest};
 use crate::panics;
 
 /// Float VGG19 has 575 MB. A protobuf message ends at 2 GiB.
 const MAX_BYTES: u64 = 1 << 30;
 /// No tensor of a network for one picture is larger: VGG16's largest weight, in floats, has 411 MB.
-const MAX_TENSOR_BYTES: usize = 1 << 30;
-/// The largest published networks have a few thousand nodes.
-const MAX_NODES: usize = 100_000;
+pub(super) const MAX_TENSOR_BYTES: usize = 1 << 30;
 
 /// The layout in which the graph wants its picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub enum Layout {
     /// `[1][3][height][width]`
     Nchw,
     /// `[1][height][width][3]`, as TensorFlow's converters write it.
     Nhwc,
+}
+
+impl Layout {
+    /// The shape of one picture.
+    pub fn shape(self, height: usize, width: usize) -> [usize; 4] {
+        match self {
+            Layout::Nchw => [1, 3, height, width],
+            Layout::Nhwc => [1, height, width, 3],
+        }
+    }
+}
+
+/// A float model as read: its graph with all weights, to be changed and written again.
+pub struct FloatModel {
+    /// The file's message.
+    pub proto: ModelProto,
+    /// The manifest beside it.
+    pub manifest: Manifest,
+    /// How its picture lies.
+    pub layout: Layout,
+    /// The file's size.
+    pub bytes: u64,
+}
+
+impl FloatModel {
+    /// Reads the model at `path` and its manifest, with the same limits and checks as a model that is to be run.
+    ///
+    /// # Errors
+    /// The files cannot be read, or are not what they must be.
+    pub fn read(path: &Path) -> Result<FloatModel, ModelError> {
+        let manifest = manifest(path)?;
+        let bytes = read(path)?;
+        check_digest(path, &bytes, &manifest)?;
+        let proto = parse(path, &bytes)?;
+        let layout = check_input(path, &proto, &manifest)?;
+        Ok(FloatModel { proto, manifest, layout, bytes: bytes.len() as u64 })
+    }
+
+    /// Runs what handles such a graph; a panic in it becomes an error.
+    ///
+    /// # Errors
+    /// What `body` says, with the file and what was being done.
+    pub fn contained<T>(
+        path: &Path,
+        doing: &'static str,
+        body: impl FnOnce() -> TractResult<T>,
+    ) -> Result<T, ModelError> {
+        contained(path, doing, body)
+    }
 }
 
 /// A graph that type-checks and takes one picture.
@@ -98,8 +146,8 @@ pub(super) fn check_digest(path: &Path, bytes: &[u8], manifest: &Manifest) -> Re
 /// The file's bytes as a message, with sizes that agree with one another.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<ModelProto, ModelError> {
     let broken = |detail: String| ModelError::NotOnnx { path: path.into(), detail };
-    let mut reader = bytes;
-    let proto = contained(path, "reading it", || tract_onnx::onnx().proto_model_for_read(&mut reader));
+    // prost itself: tract's reader would copy all bytes once more
+    let proto = contained(path, "reading it", || Ok(ModelProto::decode(bytes)?));
     let proto = proto.map_err(|e| match e {
         ModelError::Graph { detail, .. } => broken(detail),
         other => other,
@@ -108,52 +156,8 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<ModelProto, ModelError>
     if graph.node.is_empty() || graph.output.is_empty() {
         return Err(broken("its graph is empty".into()));
     }
-    if graph.node.len() > MAX_NODES {
-        return Err(broken(format!("its graph has {} nodes", graph.node.len())));
-    }
-    check_sizes(graph).map_err(broken)?;
+    limits::check(graph).map_err(broken)?;
     Ok(proto)
-}
-
-/// Weights whose declared shape and stored bytes differ would be allocated before anybody noticed.
-fn check_sizes(graph: &GraphProto) -> Result<(), String> {
-    let constants = graph.node.iter().flat_map(|n| &n.attribute).filter_map(|a| a.t.as_ref());
-    for tensor in graph.initializer.iter().chain(constants) {
-        check_size(tensor).map_err(|problem| format!("the tensor `{}` {problem}", tensor.name))?;
-    }
-    Ok(())
-}
-
-fn check_size(tensor: &TensorProto) -> Result<(), String> {
-    let elements = tensor
-        .dims
-        .iter()
-        .try_fold(1usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))
-        .filter(|&elements| elements <= MAX_TENSOR_BYTES)
-        .ok_or_else(|| format!("has an impossible shape {:?}", tensor.dims))?;
-    let external = tensor.data_location == Some(DataLocation::External as i32);
-    if external || tensor.raw_data.is_empty() {
-        let stored =
-            [tensor.float_data.len(), tensor.int32_data.len(), tensor.int64_data.len(), tensor.double_data.len()];
-        let typed = stored.into_iter().max().unwrap_or(0).max(tensor.uint64_data.len()).max(tensor.string_data.len());
-        return if external || typed == elements {
-            Ok(())
-        } else {
-            Err(format!("has the shape {:?} but {typed} values", tensor.dims))
-        };
-    }
-    let size = match DataType::try_from(tensor.data_type) {
-        Ok(DataType::Uint8 | DataType::Int8 | DataType::Bool) => 1,
-        Ok(DataType::Uint16 | DataType::Int16 | DataType::Float16 | DataType::Bfloat16) => 2,
-        Ok(DataType::Float | DataType::Int32 | DataType::Uint32) => 4,
-        Ok(DataType::Double | DataType::Int64 | DataType::Uint64) => 8,
-        // tract says what it does not know
-        _ => return Ok(()),
-    };
-    if elements * size != tensor.raw_data.len() {
-        return Err(format!("has the shape {:?} but {} bytes", tensor.dims, tensor.raw_data.len()));
-    }
-    Ok(())
 }
 
 /// The graph's inputs that are no weights: name and declared axes (0 where open).
@@ -186,10 +190,7 @@ fn guess(proto: &ModelProto) -> Option<Guess> {
 pub(super) fn type_check(path: &Path, proto: &ModelProto, manifest: &Manifest) -> Result<Loaded, ModelError> {
     let layout = check_input(path, proto, manifest)?;
     let (height, width) = (manifest.height, manifest.width);
-    let shape = match layout {
-        Layout::Nchw => [1, 3, height, width],
-        Layout::Nhwc => [1, height, width, 3],
-    };
+    let shape = layout.shape(height, width);
     let folder = path.parent().and_then(Path::to_str);
     let model = contained(path, "type-checking it", || {
         let parsed = tract_onnx::onnx().parse(proto, folder)?;

@@ -5,6 +5,7 @@
 //! | [`manifest`], `labels` | what a model's files say; [`ModelFiles`] reads them without touching the network |
 //! | `trunk` | a model cut at its feature tensor, to teach a head on |
 //! | `load` | ONNX to tract's typed graph, with limits; damaged files are errors, never panics |
+//! | `limits` | what a file of a stranger's making may ask for |
 //! | `lower` | which nodes of the graph become steps of our programs |
 //! | `program` | those steps: 8-bit NHWC tensors in one arena |
 //! | `network` | [`Model`]: all of it together, ready to run |
@@ -14,6 +15,7 @@
 mod error;
 mod files;
 mod labels;
+mod limits;
 mod load;
 mod lower;
 pub mod manifest;
@@ -24,6 +26,7 @@ mod trunk;
 
 pub use error::{ModelError, Problem, Problems};
 pub use labels::Labels;
+pub use load::{FloatModel, Layout};
 pub use lower::Foreign;
 pub use manifest::{Manifest, OutputKind};
 pub use network::{LayerInfo, LoadOptions, LoadReport, Model, ModelFiles, Traced};

@@ -18,7 +18,7 @@ use super::lower::{self, Foreign, Image, Lowered};
 use super::manifest::{Manifest, OutputKind};
 use super::program::{Program, Run, RunState, Watch};
 use super::trunk::cut_at_features;
-use crate::kernels::{Kernel, KernelError, Pool};
+use crate::kernels::{Kernel, KernelError, Pool, Strategy};
 use crate::preprocess::{InputSpec, InputTensor, TensorFormat};
 
 /// What computes a model's quantised layers.
@@ -114,6 +114,8 @@ enum Purpose {
     Classify,
     /// Every convolution's own output is wanted.
     Trace,
+    /// The same with little memory.
+    Lean,
     /// The feature tensor is wanted.
     Features,
 }
@@ -164,6 +166,15 @@ impl Model {
         Model::load_as(path, options, Purpose::Trace)
     }
 
+    /// [`Model::load_unfused`] with the direct method for every convolution: Winograd's holds its weights four times as large,
+    /// or more. The same results.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_lean(path: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
+        Model::load_as(path, options, Purpose::Lean)
+    }
+
     /// The model up to its feature tensor ([`Trunk`](super::Trunk)): what it gives are features.
     ///
     /// # Errors
@@ -188,8 +199,7 @@ impl Model {
         drop(proto);
         let labels = match_labels(path, &manifest, labels, outputs)?;
         let threads = options.threads.unwrap_or_else(all_cores).max(1);
-        let prepared =
-            load::contained(path, "preparing it", || prepare(model, engine, threads, purpose != Purpose::Trace));
+        let prepared = load::contained(path, "preparing it", || prepare(model, engine, threads, purpose));
         let (state, lowered) = prepared?;
         let input = input_spec(&manifest, lowered.image);
         let report = LoadReport {
@@ -376,12 +386,14 @@ fn prepare(
     mut model: TypedModel,
     engine: Engine,
     threads: usize,
-    fuse_pools: bool,
+    purpose: Purpose,
 ) -> TractResult<(TypedSimpleState, Lowered)> {
     let lowered = match engine {
         Engine::Tract => Lowered::default(),
         Engine::Kernel(kernel) => {
-            let options = lower::Options { kernel, pool: Arc::new(Pool::new(threads)), fuse_pools };
+            let fuse_pools = !matches!(purpose, Purpose::Trace | Purpose::Lean);
+            let strategy = if purpose == Purpose::Lean { Strategy::Direct } else { Strategy::Auto };
+            let options = lower::Options { kernel, strategy, pool: Arc::new(Pool::new(threads)), fuse_pools };
             lower::lower(&mut model, &options)?
         }
     };

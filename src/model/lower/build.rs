@@ -219,7 +219,9 @@ impl Builder<'_> {
         };
         let [height, width, _] = self.values[input].shape;
         let requantize = layer.requantize.clone();
-        let conv = Conv::new(self.options.kernel, spec, &weights, &layer.bias, requantize).map_err(|_| IMPOSSIBLE)?;
+        let Options { kernel, strategy, .. } = *self.options;
+        let conv =
+            Conv::with_strategy(kernel, strategy, spec, &weights, &layer.bias, requantize).map_err(|_| IMPOSSIBLE)?;
         conv.output_shape([height, width]).ok_or(IMPOSSIBLE)?;
         Ok(Step::Conv { conv, input })
     }

@@ -21,7 +21,7 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::program::{Affine, Program, Run};
-use crate::kernels::{Kernel, Pool};
+use crate::kernels::{Kernel, Pool, Strategy};
 use build::Built;
 use graph::Graph;
 use rules::{Entry, Layer, Verdict};
@@ -30,6 +30,8 @@ use rules::{Entry, Layer, Verdict};
 pub(super) struct Options {
     /// Which kernels.
     pub(super) kernel: Kernel,
+    /// By which method they convolve.
+    pub(super) strategy: Strategy,
     /// Their threads.
     pub(super) pool: Arc<Pool>,
     /// Whether 2x2 max-pools go into the convolution before them. Off, every convolution's own output can be seen.
