@@ -2,7 +2,7 @@
 # CARGO_TARGET_DIR is honoured throughout.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm test-web cross test-board bench-arm lint
+.PHONY: help demo test test-arm test-web cross test-board bench-arm bench-peers lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -31,6 +31,9 @@ test-board: ## an emulated arm64 board with a camera, GPIO, systemd and a broker
 
 bench-arm: ## instructions that a whole VGG16 executes on emulated ARM cores, and a model of the inner loops
 	cross/count.sh
+
+bench-peers: ## the full int8 VGG16 beside OpenVINO and onnxruntime, in turns, as ratios
+	benches/peers/run.sh
 
 lint: ## formatting and clippy, as the gate wants them
 	@cross/packages.sh build

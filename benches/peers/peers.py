@@ -1,0 +1,105 @@
+"""The full int8 VGG16 on this machine: Spotter beside onnxruntime and OpenVINO, in turns, as ratios.
+
+    python peers.py --spotter target/release/spotter --models target/peers [--threads 1 2] [--rounds 5] [--runs 7] [--json]
+
+In each round every engine is measured once, in a process of its own that ends before the next one begins, so that none has the other's threads or caches
+beside it; what is shown is the median over the rounds of each engine's median. Load and a warm-up are not in the times. Each engine gets the form of the
+network that it is fastest with: OpenVINO takes the QDQ form, the others QLinearConv.
+"""
+import argparse
+import json
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+ENGINES = ["spotter", "openvino", "onnxruntime"]
+
+
+def timed(run, runs):
+    for _ in range(2):
+        run()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times)
+
+
+def openvino(models, threads, runs):
+    import numpy as np
+    import openvino as ov
+
+    core = ov.Core()
+    options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core.compile_model(str(models / "vgg16-qdq.onnx"), "CPU", options)
+    request, data = compiled.create_infer_request(), np.zeros((1, 3, 224, 224), np.float32)
+    return timed(lambda: request.infer({0: data}), runs)
+
+
+def onnxruntime(models, threads, runs):
+    import numpy as np
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = ort.InferenceSession(str(models / "vgg16-qoperator.onnx"), options, providers=["CPUExecutionProvider"])
+    data = np.zeros((1, 3, 224, 224), np.float32)
+    return timed(lambda: session.run(None, {"input": data}), runs)
+
+
+def one(arguments):
+    """A single measurement of a Python engine, in this process."""
+    median = {"openvino": openvino, "onnxruntime": onnxruntime}[arguments.one](arguments.models, arguments.threads[0], arguments.runs)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"median_ms": median, "peak_rss_bytes": peak}))
+
+
+def measure(engine, threads, arguments):
+    if engine == "spotter":
+        command = [arguments.spotter, "bench", "--model", arguments.models / "vgg16-qoperator.onnx", "--format", "json"]
+    else:
+        command = [sys.executable, __file__, "--one", engine, "--models", arguments.models]
+    command += ["--threads", threads, "--runs", arguments.runs]
+    result = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True)
+    return json.loads(result.stdout[result.stdout.index("{"):])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spotter", default="target/release/spotter")
+    parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path("target/peers"))
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--one", choices=ENGINES[1:], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        return one(arguments)
+    table = []
+    for threads in arguments.threads:
+        rounds = []
+        for number in range(arguments.rounds):
+            print(f"{threads} threads, round {number + 1} of {arguments.rounds}", file=sys.stderr)
+            rounds.append({engine: measure(engine, threads, arguments) for engine in ENGINES})
+        for engine in ENGINES:
+            ratios = [turn["spotter"]["median_ms"] / turn[engine]["median_ms"] for turn in rounds]
+            median = statistics.median(turn[engine]["median_ms"] for turn in rounds)
+            peak = max(turn[engine]["peak_rss_bytes"] for turn in rounds)
+            row = {"engine": engine, "threads": threads, "median_ms": median, "spotter_to_it": statistics.median(ratios)}
+            table.append({**row, "ratio_range": [min(ratios), max(ratios)], "peak_rss_mb": peak / 1e6})
+    if arguments.json:
+        return print(json.dumps(table, indent=1))
+    print(f"{'engine':14} {'threads':>7} {'ms':>8} {'Spotter : it':>13} {'range':>15} {'peak MB':>8}")
+    for row in table:
+        low, high = row["ratio_range"]
+        ratios = f"{row['spotter_to_it']:13.2f} {f'{low:.2f} to {high:.2f}':>15}"
+        print(f"{row['engine']:14} {row['threads']:7} {row['median_ms']:8.1f} {ratios} {row['peak_rss_mb']:8.0f}")
+
+
+if __name__ == "__main__":
+    main()
