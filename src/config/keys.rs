@@ -178,6 +178,7 @@ pub const KEYS: &[Key] = &[
     key(Root, "input", "a table of tables", Means("nothing is listened to"), "GPIO lines that are listened to", "{ sensor = { chip = \"pinctrl-rp1\", line = 22 } }"),
 
     key(Device, "name", STRING, Means("the host's name"), "the board's name, in MQTT topics and client ids", "\"garden\""),
+    key(Device, "timezone", STRING, Means("the system's"), "the time zone of schedules", "\"Europe/Berlin\""),
     key(Device, "ready", "a table", Means("no such line"), "a line that is active while the model is loaded and the daemon runs", "{ chip = \"pinctrl-rp1\", line = 5 }"),
     key(Device, "fault", "a table", Means("no such line"), "a line that is active while a camera or an action does not work, or after something was dropped or timed out, until the next verdict in time", "{ chip = \"pinctrl-rp1\", line = 6 }"),
     key(Device, "heartbeat", "a table", Means("no such line"), "a line that changes, at most four times a second, while the inference loop makes progress", "{ chip = \"pinctrl-rp1\", line = 13 }"),
@@ -188,8 +189,6 @@ pub const KEYS: &[Key] = &[
     key(DeviceLine, "name", STRING, Means("see `line`"), "the line's name, instead of `line`", "\"GPIO5\""),
     key(DeviceLine, "active_low", BOOLEAN, Default("false"), "the active level is low", "true"),
     key(DeviceLine, "safe", STRING, Means("the inactive level; of `fault` the active one"), "`low` or `high`: the level driven at start, at exit and at a failure", "\"low\""),
-
-    key(Device, "timezone", STRING, Means("the system's"), "the time zone of schedules", "\"Europe/Berlin\""),
 
     key(Model, "path", STRING, Required, "the ONNX file; its manifest lies beside it", "\"models/vgg16-gap-caltech101.onnx\""),
     key(Model, "kernel", STRING, Means("the best for the CPU"), "the kernels by name; `tract` for tract's own", "\"generic\""),

@@ -153,7 +153,6 @@ fn read_plan(root: &Table<'_>) -> Plan {
         zone: schedule::zone(device.as_ref()),
     };
     let plans = actions.as_ref().map(read_actions).unwrap_or_default();
-    let device = root.table("device", Section::Device);
     let inputs = station::read_inputs(root);
     let stations = station::read_all(root, &known, &inputs, &plans);
     let lines = device.as_ref().map(|it| station::read_device_lines(it, &plans)).unwrap_or_default();
