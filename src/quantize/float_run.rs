@@ -141,7 +141,7 @@ impl Typed {
     }
 }
 
-/// The node behind which no tensor is larger than half of the largest; `None` where the tensors are small beside the weights,
+/// The node behind which no tensor is larger than a quarter of the largest; `None` where the tensors are small beside the weights,
 /// or are large to the end.
 fn lighter_from(plan: &TypedSimplePlan) -> Option<usize> {
     let size = |fact: &TypedFact| fact.shape.as_concrete().map_or(0, |s| s.iter().product::<usize>());
@@ -155,7 +155,7 @@ fn lighter_from(plan: &TypedSimplePlan) -> Option<usize> {
     if 8 * largest < weights {
         return None;
     }
-    let last = order.iter().rposition(|id| outputs(*id).any(|size| size > largest / 2))?;
+    let last = order.iter().rposition(|id| outputs(*id).any(|size| size > largest / 4))?;
     // its reader is done with it
     order.get(last + 2).copied()
 }
