@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use prost::Message;
+use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
@@ -59,9 +60,10 @@ impl FloatModel {
         let manifest = manifest(path)?;
         let bytes = read(path)?;
         check_digest(path, &bytes, &manifest)?;
-        let proto = parse(path, &bytes)?;
+        let length = bytes.len() as u64;
+        let proto = parse(path, bytes)?;
         let layout = check_input(path, &proto, &manifest)?;
-        Ok(FloatModel { proto, manifest, layout, bytes: bytes.len() as u64 })
+        Ok(FloatModel { proto, manifest, layout, bytes: length })
     }
 
     /// Runs what handles such a graph; a panic in it becomes an error.
@@ -119,7 +121,7 @@ pub(super) fn manifest(path: &Path) -> Result<Manifest, ModelError> {
         Err(ModelError::NoManifest { model, manifest, .. }) => {
             // a missing model is the better news
             let bytes = read(path)?;
-            let guess = parse(path, &bytes).ok().and_then(|proto| guess(&proto)).unwrap_or_default();
+            let guess = parse(path, bytes).ok().and_then(|proto| guess(&proto)).unwrap_or_default();
             Err(ModelError::NoManifest { model, manifest, template: super::manifest::template(&guess) })
         }
         other => other,
@@ -144,10 +146,10 @@ pub(super) fn check_digest(path: &Path, bytes: &[u8], manifest: &Manifest) -> Re
 }
 
 /// The file's bytes as a message, with sizes that agree with one another.
-pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<ModelProto, ModelError> {
+pub(super) fn parse(path: &Path, bytes: Vec<u8>) -> Result<ModelProto, ModelError> {
     let broken = |detail: String| ModelError::NotOnnx { path: path.into(), detail };
-    // prost itself: tract's reader would copy all bytes once more
-    let proto = contained(path, "reading it", || Ok(ModelProto::decode(bytes)?));
+    // prost itself, and from `Bytes`: tract's reader copies all bytes once more, a slice's each tensor's
+    let proto = contained(path, "reading it", || Ok(ModelProto::decode(Bytes::from(bytes))?));
     let proto = proto.map_err(|e| match e {
         ModelError::Graph { detail, .. } => broken(detail),
         other => other,

@@ -189,8 +189,7 @@ impl Model {
         let engine = Engine::choose(options.engine.as_deref())?;
         let bytes = load::read(path)?;
         load::check_digest(path, &bytes, &manifest)?;
-        let mut proto = load::parse(path, &bytes)?;
-        drop(bytes);
+        let mut proto = load::parse(path, bytes)?;
         if purpose == Purpose::Features {
             cut_at_features(path, &mut proto, &manifest)?;
             (manifest.output.kind, labels) = (OutputKind::Features, None);

@@ -34,8 +34,7 @@ impl Trunk {
         let bytes = load::read(path)?;
         load::check_digest(path, &bytes, &manifest)?;
         let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-        let mut graph = load::parse(path, &bytes)?;
-        drop(bytes);
+        let mut graph = load::parse(path, bytes)?;
         let features = cut_at_features(path, &mut graph, &manifest)?;
         Ok(Trunk { graph, features, sha256, manifest })
     }

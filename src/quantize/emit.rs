@@ -10,7 +10,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
 use super::onnx::{float_tensor, integer, integer_list, node, tensor};
-use super::roles::{Product, ProductKind, Role, Shapes};
+use super::roles::{Product, ProductKind, Role, Shapes, is_average};
 use super::simplify::drop_unread_weights;
 use super::weights::{self, QuantizedWeights};
 
@@ -52,8 +52,10 @@ pub(super) fn emit(
 ) {
     let nodes = std::mem::take(&mut graph.node);
     let weights: HashSet<String> = graph.initializer.iter().map(|i| i.name.clone()).collect();
-    let mut emitter =
-        Emitter { codes, shapes, weights, products, nodes: Vec::new(), made: HashMap::new(), constants: Vec::new() };
+    let by_name: HashMap<&str, &TensorProto> = graph.initializer.iter().map(|i| (i.name.as_str(), i)).collect();
+    let averages = nodes.iter().filter(|n| is_average(n, &by_name)).map(|n| n.name.clone()).collect();
+    let (made, constants) = (HashMap::new(), Vec::new());
+    let mut emitter = Emitter { codes, shapes, weights, averages, products, nodes: Vec::new(), made, constants };
     for input in &graph.input {
         emitter.made.insert(input.name.clone(), Made::float(&input.name));
         emitter.quantize_if_wanted(&input.name);
@@ -100,6 +102,8 @@ struct Emitter<'a> {
     codes: &'a Codes,
     shapes: &'a Shapes,
     weights: HashSet<String>,
+    /// Nodes that average each channel.
+    averages: HashSet<String>,
     products: HashMap<usize, Quantized>,
     nodes: Vec<NodeProto>,
     made: HashMap<String, Made>,
@@ -126,9 +130,10 @@ impl Emitter<'_> {
     }
 
     fn float_node(&mut self, mut node: NodeProto) {
+        let average = self.averages.contains(&node.name);
         for input in node.input.iter_mut().filter(|i| !i.is_empty()) {
             if !self.weights.contains(input) {
-                *input = if node.op_type == "GlobalAveragePool" { self.dequantized(input) } else { self.float(input) };
+                *input = if average { self.dequantized(input) } else { self.float(input) };
             }
         }
         let outputs = node.output.clone();

@@ -58,14 +58,18 @@ pub(super) struct Typed {
     pub(super) weights: HashMap<String, Arc<Tensor>>,
 }
 
-/// A convolution of the float graph, as the quantised graph will have it.
-pub(super) struct Convolution {
-    /// What the convolution itself makes.
+/// A layer of the float graph, as the quantised graph will have it.
+pub(super) struct FloatLayer {
+    /// What it reads.
+    pub(super) input: String,
+    /// What it makes by itself.
     pub(super) makes: String,
     /// What is made behind its activation.
     pub(super) output: String,
     /// What the activation lets through.
     pub(super) limits: (f32, f32),
+    /// For a fully connected layer with rows of weights: these and its bias.
+    pub(super) dense: Option<(Arc<Tensor>, Vec<f32>)>,
 }
 
 impl Typed {
@@ -101,22 +105,26 @@ impl Typed {
         Ok(Typed { model, tensors, shapes, weights })
     }
 
-    /// Puts our convolutions in the place of tract's and a watchpoint behind each of `watched`; makes the network ready to run.
-    pub(super) fn watch(self, watched: &[String], convolutions: &[Convolution]) -> TractResult<FloatNetwork> {
+    /// Puts our layers in the place of tract's and a watchpoint behind each of `watched`; makes the network ready to run.
+    pub(super) fn watch(self, watched: &[String], layers: Vec<FloatLayer>) -> TractResult<FloatNetwork> {
         let Typed { mut model, tensors, shapes, .. } = self;
         let mut places: HashMap<String, OutletId> = tensors.into_iter().zip(model.outputs.iter().copied()).collect();
         let output = model.outputs[0];
         model.select_output_outlets(&[output])?;
-        for convolution in convolutions {
-            let (Some(&made), Some(&old)) = (places.get(&convolution.makes), places.get(&convolution.output)) else {
+        for layer in layers {
+            let place = |name: &String| places.get(name).copied();
+            let (Some(input), Some(made), Some(old)) = (place(&layer.input), place(&layer.makes), place(&layer.output))
+            else {
                 continue;
             };
-            let Some(ours) = FloatConv::of(&model, made.node, convolution.limits) else { continue };
-            let input = model.nodes()[made.node].inputs[0];
-            let name = format!("{}.ours", convolution.output);
-            let new = model.wire_node(name, ours, &[input])?[0];
+            let ours = match layer.dense {
+                Some((weights, bias)) => FloatConv::dense(weights, bias, layer.limits),
+                None => FloatConv::of(&model, made.node, layer.limits),
+            };
+            let Some(ours) = ours else { continue };
+            let new = model.wire_node(format!("{}.ours", layer.output), ours, &[input])?[0];
             redirect(&mut model, old, new)?;
-            places.insert(convolution.output.clone(), new);
+            places.insert(layer.output, new);
         }
         for (tensor, name) in watched.iter().enumerate() {
             let outlet = *places.get(name).with_context(|| format!("no tensor `{name}`"))?;
@@ -133,7 +141,7 @@ impl Typed {
     }
 }
 
-/// The node behind which no tensor is larger than half of the largest; `None` where the tensors are small beside the weights,
+/// The node behind which no tensor is larger than a quarter of the largest; `None` where the tensors are small beside the weights,
 /// or are large to the end.
 fn lighter_from(plan: &TypedSimplePlan) -> Option<usize> {
     let size = |fact: &TypedFact| fact.shape.as_concrete().map_or(0, |s| s.iter().product::<usize>());
@@ -147,7 +155,7 @@ fn lighter_from(plan: &TypedSimplePlan) -> Option<usize> {
     if 8 * largest < weights {
         return None;
     }
-    let last = order.iter().rposition(|id| outputs(*id).any(|size| size > largest / 2))?;
+    let last = order.iter().rposition(|id| outputs(*id).any(|size| size > largest / 4))?;
     // its reader is done with it
     order.get(last + 2).copied()
 }

@@ -7,7 +7,7 @@ use tract_onnx::pb::{GraphProto, TensorProto};
 use tract_onnx::prelude::Tensor;
 
 use super::emit::Quantized;
-use super::float_run::Convolution;
+use super::float_run::FloatLayer;
 use super::onnx::floats;
 use super::roles::{Product, ProductKind, Role, Roles, Shapes};
 use super::weights;
@@ -35,11 +35,14 @@ impl Weights {
             _ => flattened_from(graph, product, &self.shapes).map_or(1, |(_, pixels)| pixels),
         };
         let weights = weights::quantize(values, product.outputs, window, error);
-        let bias = match &product.bias {
-            Some(name) => floats(graph.initializer.iter().find(|i| i.name == *name)?)?,
-            None => vec![0.0; product.outputs],
-        };
-        Some(Quantized { product: product.clone(), weights, dims, bias })
+        Some(Quantized { product: product.clone(), weights, dims, bias: self.bias(graph, product)? })
+    }
+
+    fn bias(&self, graph: &GraphProto, product: &Product) -> Option<Vec<f32>> {
+        match &product.bias {
+            Some(name) => floats(graph.initializer.iter().find(|i| i.name == *name)?),
+            None => Some(vec![0.0; product.outputs]),
+        }
     }
 }
 
@@ -78,15 +81,25 @@ pub(super) fn watched(graph: &GraphProto, roles: &Roles, shapes: &Shapes, means:
     watched
 }
 
-/// The convolutions with their activations.
-pub(super) fn convolutions(graph: &GraphProto, roles: &Roles) -> Vec<Convolution> {
-    let of_kind = products(roles).filter(|(_, p)| p.kind == ProductKind::Convolution);
-    let convolution = |(index, product): (usize, &Product)| Convolution {
-        makes: graph.node[index].output[0].clone(),
-        output: product.output.clone(),
-        limits: product.limits,
+/// The layers with their activations, as they are calibrated: convolutions, and matrices that lie by rows.
+pub(super) fn float_layers(graph: &GraphProto, roles: &Roles, weights: &Weights) -> Vec<FloatLayer> {
+    let layer = |(index, product): (usize, &Product)| {
+        let dense = match product.kind {
+            ProductKind::Convolution => None,
+            ProductKind::Rows => {
+                Some((Arc::clone(weights.tensors.get(&product.weights)?), weights.bias(graph, product)?))
+            }
+            ProductKind::Columns => return None,
+        };
+        Some(FloatLayer {
+            input: product.input.clone(),
+            makes: graph.node[index].output[0].clone(),
+            output: product.output.clone(),
+            limits: product.limits,
+            dense,
+        })
     };
-    of_kind.map(convolution).collect()
+    products(roles).filter_map(layer).collect()
 }
 
 /// Frees the float weights that only quantised layers read: what stays float is written again.

@@ -21,6 +21,17 @@ pub(super) fn set_floats(tensor: &mut TensorProto, values: &[f32]) {
     tensor.raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
 }
 
+/// The 64-bit integers of a small tensor (axes, a shape).
+pub(super) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
+    if tensor.data_type != DataType::Int64 as i32 {
+        return None;
+    }
+    if tensor.raw_data.is_empty() {
+        return Some(tensor.int64_data.clone());
+    }
+    Some(tensor.raw_data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
+}
+
 /// The axes of a tensor.
 pub(super) fn dims(tensor: &TensorProto) -> Vec<usize> {
     tensor.dims.iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect()

@@ -1,10 +1,11 @@
 //! Which nodes of the float graph work on codes, which stay float, and why.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
-use super::onnx::{attribute, dims, float_or, floats, integer_or, is_standard};
+use super::onnx::{attribute, dims, float_or, floats, integer_or, integers, is_standard};
 
 /// What a node becomes.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +82,22 @@ const SCORES: &str = "it makes the scores: in 8 bits two classes would often tie
 const BY_NATURE: &str = "a float operation between codes";
 
 const NO_LIMITS: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
+
+/// Whether a node averages each channel of an image.
+pub(super) fn is_average<T: Borrow<TensorProto>>(node: &NodeProto, weights: &HashMap<&str, T>) -> bool {
+    if !is_standard(node) {
+        return false;
+    }
+    let axes = || match node.input.get(1) {
+        Some(input) => integers(weights.get(input.as_str())?.borrow()),
+        None => Some(attribute(node, "axes")?.ints.clone()),
+    };
+    match node.op_type.as_str() {
+        "GlobalAveragePool" => true,
+        "ReduceMean" => axes().is_some_and(|a| matches!(a.as_slice(), [2, 3] | [3, 2] | [-1, -2] | [-2, -1])),
+        _ => false,
+    }
+}
 
 /// Shapes by tensor, as far as they are known.
 pub(super) type Shapes = HashMap<String, Vec<usize>>;
@@ -307,7 +324,7 @@ impl<'a> View<'a> {
         let products = || roles.iter().filter_map(|r| if let Role::Product(p) = r { Some(p) } else { None });
         let made: HashSet<&str> = products().map(|p| p.output.as_str()).collect();
         // an average of codes runs on our kernels, one of floats does not; and it averages the rounding away
-        let averaged = self.graph.node.iter().filter(|n| is_standard(n) && n.op_type == "GlobalAveragePool");
+        let averaged = self.graph.node.iter().filter(|n| is_average(n, &self.weights));
         let averaged = averaged.map(|n| n.input[0].as_str()).filter(|t| self.makers.contains_key(t));
         let read = products().map(|p| p.input.as_str()).chain(averaged).map(|t| self.source(roles, t));
         read.filter(|t| !made.contains(t)).map(str::to_owned).collect()

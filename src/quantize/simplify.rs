@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
-use super::onnx::{dims, float_or, float_tensor, floats, integer_or, is_standard, set_floats};
+use super::onnx::{attribute, dims, float_or, float_tensor, floats, integer_or, is_standard, set_floats};
 
 /// Simplifies a graph in place.
 pub(super) fn simplify(graph: &mut GraphProto) {
@@ -46,7 +46,20 @@ fn constants_to_weights(graph: &mut GraphProto) {
     graph.initializer.extend(weights);
 }
 
-/// Identity, and Dropout, which does nothing outside of training.
+/// Identity; Dropout, which does nothing outside of training; an average over single pixels, which PyTorch's adaptive pool of a picture
+/// that has its size already becomes.
+fn is_idle(node: &NodeProto) -> bool {
+    let all = |name: &str, value: i64| attribute(node, name).is_none_or(|a| a.ints.iter().all(|i| *i == value));
+    let is_pixel = attribute(node, "kernel_shape").is_some() && all("kernel_shape", 1) && all("strides", 1);
+    is_standard(node)
+        && match node.op_type.as_str() {
+            "Identity" | "Dropout" => true,
+            "AveragePool" => is_pixel && all("pads", 0),
+            _ => false,
+        }
+}
+
+/// Takes out what [`is_idle`].
 fn drop_idle(graph: &mut GraphProto) {
     let outputs: HashSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
     let mut stands_for: HashMap<String, String> = HashMap::new();
@@ -56,9 +69,8 @@ fn drop_idle(graph: &mut GraphProto) {
                 input.clone_from(source);
             }
         }
-        let idle = is_standard(node) && matches!(node.op_type.as_str(), "Identity" | "Dropout");
         // an output of the model keeps its name, and a mask is somebody's business
-        if !idle || node.output.len() != 1 || outputs.contains(&node.output[0]) {
+        if !is_idle(node) || node.output.len() != 1 || outputs.contains(&node.output[0]) {
             return true;
         }
         stands_for.insert(node.output[0].clone(), node.input[0].clone());

@@ -98,6 +98,26 @@ impl FloatConv {
         (fits && weights.datum_type() == f32::datum_type()).then_some(FloatConv { shape, weights, bias, limits, fact })
     }
 
+    /// What computes a fully connected layer, cut to `limits`: a convolution of a single pixel. `weights` are
+    /// `[outputs][inputs]`.
+    pub(super) fn dense(weights: Arc<Tensor>, bias: Vec<f32>, limits: (f32, f32)) -> Option<FloatConv> {
+        let &[outputs, channels] = weights.shape() else { return None };
+        let shape = Shape {
+            channels,
+            height: 1,
+            width: 1,
+            outputs,
+            out_height: 1,
+            out_width: 1,
+            kernel: [1, 1],
+            stride: [1, 1],
+            dilation: [1, 1],
+            padding: [0, 0],
+        };
+        let fits = weights.datum_type() == f32::datum_type() && bias.len() == outputs;
+        fits.then(|| FloatConv { shape, weights, bias, limits, fact: f32::fact([1, outputs]) })
+    }
+
     /// How many there are.
     pub(super) fn weights(&self) -> usize {
         self.weights.len()
@@ -147,8 +167,8 @@ impl EvalOp for FloatConv {
     op_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let Shape { outputs, out_height, out_width, .. } = self.shape;
-        let mut output = Tensor::zero::<f32>(&[1, outputs, out_height, out_width])?;
+        let shape = self.fact.shape.as_concrete().context("a convolution of unknown shape")?;
+        let mut output = Tensor::zero::<f32>(shape)?;
         self.run(
             inputs[0].try_as_plain_ram()?.as_slice::<f32>()?,
             output.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?,
