@@ -26,7 +26,8 @@ packages_of() {
         # An emulator that takes plugins is built from Debian's source; objdump and llvm-mca look at what ran.
         count) packages_of arm; echo binutils-aarch64-linux-gnu dpkg-dev libglib2.0-dev llvm-19 ninja-build pkg-config ;;
         # The browser and its driver; npm brings axe-core.
-        web) packages_of test; echo chromium chromium-driver fonts-dejavu-core nodejs npm ;;
+        # An npm from elsewhere serves as well, and Debian's conflicts with NodeSource's nodejs.
+        web) packages_of test; echo chromium chromium-driver fonts-dejavu-core; command -v npm > /dev/null || echo nodejs npm ;;
         *) return 1 ;;
     esac
 }
