@@ -98,7 +98,7 @@ fn child(folder: &Path) -> String {
     let text =
         format!("for i in 1 2 3 4 5 6 7 8 9; do cat {cat}; sleep 0.05; done\nwhile cat {pizza}; do sleep 0.05; done\n");
     std::fs::write(&script, text).unwrap();
-    configuration(folder, &format!("process = [\"sh\", \"{}\"]\nformat = \"MJPG\"", script.display()))
+    configuration(folder, &format!("process = [\"sh\", \"{}\"]\nformat = \"mjpeg\"", script.display()))
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn photos_or_none(folder: &Path) -> usize {
 #[test]
 fn what_cannot_be_taken_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let config = configuration(folder.path(), "process = [\"sh\", \"-c\", \"exit 3\"]\nformat = \"MJPG\"");
+    let config = configuration(folder.path(), "process = [\"sh\", \"-c\", \"exit 3\"]\nformat = \"mjpeg\"");
     let output = folder.path().join("photos");
     let fails = |arguments: &[&str], code: i32, words: &str| {
         let (got, _, err) = run(&config, &output, arguments);

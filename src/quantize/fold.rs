@@ -176,16 +176,17 @@ pub(super) fn norms_to_convolutions(graph: &mut GraphProto) {
         if norm_node.op_type != "BatchNormalization" || !is_standard(norm_node) || !single {
             continue;
         }
-        let Some(Affine { input, factor, offset }) = norm(graph, norm_node).filter(|a| is_image(graph, &a.input)) else {
+        let Some(Affine { input, factor, offset }) = norm(graph, norm_node).filter(|a| is_image(graph, &a.input))
+        else {
             continue;
         };
         let (name, output, channels) = (norm_node.name.clone(), norm_node.output[0].clone(), factor.len());
-        let [weights, bias] = ["weights", "bias"].map(|part| format!("{name}.{part}"));
+        // `.weights` and `.bias` will be the names of its codes
+        let [weights, bias] = ["factors", "offsets"].map(|part| format!("{name}.{part}"));
         let single = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect::<Vec<_>>();
         graph.initializer.push(float_tensor(weights.clone(), &[channels, 1, 1, 1], &single(factor)));
         graph.initializer.push(float_tensor(bias.clone(), &[channels], &single(offset)));
-        let attributes =
-            vec![integer("group", channels as i64), integer_list("kernel_shape", vec![1, 1])];
+        let attributes = vec![integer("group", channels as i64), integer_list("kernel_shape", vec![1, 1])];
         graph.node[index] = node("Conv", &name, &[&input, &weights, &bias], &output, attributes);
     }
 }

@@ -79,9 +79,11 @@ fn move_on(graph: &mut GraphProto) -> bool {
             continue;
         };
         let output = node.output[0].clone();
-        let goes_on = graph.node.iter().filter(|n| n.input.contains(&output)).all(|n| {
-            permutation(n).is_some() || matches!(n.op_type.as_str(), "Relu" | "Clip" | "Add" | "Mul")
-        });
+        let goes_on = graph
+            .node
+            .iter()
+            .filter(|n| n.input.contains(&output))
+            .all(|n| permutation(n).is_some() || matches!(n.op_type.as_str(), "Relu" | "Clip" | "Add" | "Mul"));
         if !goes_on || !readers.contains_key(&output) || graph.output.iter().any(|o| o.name == output) {
             continue;
         }

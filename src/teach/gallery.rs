@@ -108,7 +108,8 @@ mod tests {
 
     /// Stripes of a width of their own.
     fn stripes(width: u32) -> Rgb {
-        let data = (0..64 * 64 * 3).map(|i: u32| if i / 3 % 64 / width % 2 == 0 { 30 } else { 220 }).collect();
+        let data =
+            (0..64 * 64 * 3).map(|i: u32| if (i / 3 % 64 / width).is_multiple_of(2) { 30 } else { 220 }).collect();
         Rgb { width: 64, height: 64, data }
     }
 
