@@ -9,6 +9,7 @@ mod check;
 mod classify;
 mod doctor;
 mod evaluate;
+mod init;
 mod look;
 pub mod outcome;
 mod quantize;
@@ -34,6 +35,8 @@ struct Arguments {
 enum Command {
     /// Watch the configured cameras and act
     Run(run::Run),
+    /// Write a configuration from what this board has
+    Init(init::Init),
     /// List every problem in a configuration
     Check(check::Check),
     /// Say what is on photos
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
     crate::telemetry::logging::start();
     let outcome = match &arguments.command {
         Command::Run(run) => run.execute(),
+        Command::Init(init) => init.execute(),
         Command::Check(check) => check.execute(),
         Command::Classify(classify) => classify.execute(),
         Command::Look(look) => look.execute(),
