@@ -62,7 +62,8 @@ impl Fleet {
         std::thread::sleep(self.calm);
 
         let died = Instant::now();
-        (broker.kill(), gate.shut());
+        broker.kill();
+        gate.shut();
         std::thread::sleep(self.away);
         table.note("broker away: attempts a second of all boards", gate.storm(died).rate(self.away));
         // It remembers nothing: whatever it retains from now on, the boards have told it again.
