@@ -24,6 +24,7 @@ pub mod inputs;
 pub mod kernels;
 pub mod memory;
 pub mod model;
+mod onnx;
 pub mod panics;
 pub mod preprocess;
 pub mod quantize;

@@ -2,7 +2,6 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `onnx` | making and reading ONNX nodes and tensors |
 //! | `simplify` | what is exact: constants, identities, batch norm folded into the convolution before it |
 //! | `roles` | which nodes work on codes, which stay float, and why |
 //! | `weights` | symmetric int8 weights, one scale an output channel |
@@ -29,13 +28,13 @@ mod float_run;
 mod job;
 mod layers;
 mod manifest;
-mod onnx;
 pub mod photos;
 mod roles;
 mod simplify;
 mod statistics;
 mod weights;
 
+use crate::onnx;
 pub use compare::{Comparison, LayerNoise};
 pub use job::{Options, QuantizeError, Report, Stage, quantize};
 pub use roles::Kept;
