@@ -24,6 +24,7 @@ pub mod inputs;
 pub mod kernels;
 pub mod memory;
 pub mod model;
+pub mod motion;
 mod onnx;
 pub mod panics;
 pub mod preprocess;

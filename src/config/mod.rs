@@ -10,6 +10,7 @@ mod camera;
 mod classes;
 pub mod defaults;
 mod keys;
+mod motion;
 mod page;
 pub mod plan;
 mod problem;
@@ -166,6 +167,7 @@ fn read_plan(root: &Table<'_>) -> Plan {
         stations,
         inputs,
         lines,
+        thermal: device.as_ref().and_then(motion::thermal),
         page: root.table("page", Section::Page).map(|page| page::read(&page)),
         cameras,
     }

@@ -1,15 +1,19 @@
 //! The inference loop: from a frame to events, one frame after another, on one thread.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::heat::Heat;
 use super::recorder::{Recorder, Sighting, push_bounded};
 use super::watch::Watcher;
 use crate::actions::Picture;
 use crate::capture::{Frame, Rgb, decode};
 use crate::clock::Monotonic;
-use crate::config::plan::{CameraPlan, Orientation, RegionPlan};
+use crate::config::Plan;
+use crate::config::plan::{Orientation, RegionPlan, SourcePlan};
 use crate::model::{Model, ModelError};
+use crate::motion::{Decision, Gate, Luma, Skip, Wanted};
 use crate::preprocess::{InputTensor, Preprocessor};
 use crate::rules::station::{Request, StationSet};
 use crate::rules::{Change, Event, Observation, RuleSet};
@@ -25,6 +29,10 @@ pub(super) struct View {
     orientation: Orientation,
     preprocessor: Preprocessor,
     counters: Arc<CameraCounters>,
+    /// `None`: every frame is worth an inference.
+    gate: Option<Gate>,
+    /// Every photo is classified, however hot it is.
+    patient: bool,
     complained: bool,
 }
 
@@ -36,44 +44,57 @@ pub(super) struct Inference {
     cameras: Vec<View>,
     recorder: Arc<Recorder>,
     watcher: Watcher,
+    heat: Heat,
     keep_pictures: bool,
     rgb: Rgb,
     input: InputTensor,
 }
 
 impl Inference {
-    /// Makes ready to classify the frames of `cameras`, whose counters are in the same order.
+    /// Makes ready to classify the frames of the plan's cameras, whose counters are in the same order.
     pub(super) fn new(
         model: Model,
         (rules, stations): (RuleSet, StationSet),
-        cameras: &[CameraPlan],
+        plan: &Plan,
         counters: &[Arc<CameraCounters>],
         recorder: Arc<Recorder>,
         watcher: Watcher,
         keep_pictures: bool,
     ) -> Self {
-        let cameras = std::iter::zip(cameras, counters)
+        let cameras = std::iter::zip(&plan.cameras, counters)
             .map(|(plan, counters)| View {
                 name: plan.name.clone(),
                 regions: plan.regions.clone(),
                 orientation: plan.orientation,
                 preprocessor: Preprocessor::new(model.input(), plan.fit, plan.orientation),
                 counters: counters.clone(),
+                gate: Gate::new(plan),
+                patient: matches!(plan.source, SourcePlan::Files { live: false, .. }),
                 complained: false,
             })
             .collect();
         let input = InputTensor::U8(Vec::new());
-        Self { model, rules, stations, cameras, recorder, watcher, keep_pictures, rgb: Rgb::default(), input }
+        let heat = Heat::new(plan.thermal.clone());
+        Self { model, rules, stations, cameras, recorder, watcher, heat, keep_pictures, rgb: Rgb::default(), input }
     }
 
-    /// Classifies every view of a frame of camera `index` and gives the events that follow.
+    /// Classifies every view of a frame of camera `index`, if it is worth it, and gives the events that follow.
     ///
     /// A frame that does not decode, or that a region does not fit, is counted and gives none.
     ///
     /// # Errors
     /// The network failed: the model is broken, and the daemon with it.
     pub(super) fn classify(&mut self, index: usize, frame: &Frame) -> Result<Vec<Event>, ModelError> {
-        let Some(camera) = self.cameras.get_mut(index) else { return Ok(Vec::new()) };
+        if index >= self.cameras.len() {
+            return Ok(Vec::new());
+        }
+        let wanted = self.wanted(index, frame);
+        // A raw frame is judged as it is, and not decoded for nothing.
+        let raw = Luma::of_frame(frame);
+        if let Some(skip) = self.skip_before_decoding(index, frame, raw.as_ref(), wanted) {
+            return Ok(self.skipped(index, frame, skip));
+        }
+        let camera = &mut self.cameras[index];
         let started = Monotonic::now();
         if let Err(error) = decode::decode(frame, &mut self.rgb) {
             camera.counters.dropped_corrupt.increment();
@@ -81,14 +102,79 @@ impl Inference {
             return Ok(Vec::new());
         }
         self.watcher.board().stages.decode.add(Monotonic::now().since(started));
+        if let (None, Some(gate)) = (&raw, &mut camera.gate)
+            && let Decision::Skip(skip) = gate.judge(Some(&Luma::of_rgb(&self.rgb)), wanted, frame.captured)
+        {
+            return Ok(self.skipped(index, frame, skip));
+        }
+        let views = camera.regions.len().max(1);
         self.watcher.picture(index, &self.rgb, frame.sequence);
         let mut events = Vec::new();
-        for view in 0..camera.regions.len().max(1) {
+        let began = Monotonic::now();
+        for view in 0..views {
             events.extend(self.classify_view(index, view, frame)?);
         }
+        let ended = Monotonic::now();
+        self.heat.worked(ended.since(began), ended);
+        self.note_activity(index, frame);
         self.recorder.lock().frames += 1;
         self.watcher.classified(index, frame.captured);
         Ok(events)
+    }
+
+    /// Who wants this frame, whatever it shows.
+    fn wanted(&self, index: usize, frame: &Frame) -> Wanted {
+        let camera = &self.cameras[index];
+        Wanted {
+            asked: self.stations.is_asked(&camera.name, frame.captured) || self.watcher.wants_picture(index),
+            rule: self.rules.is_engaged(&camera.name),
+            resting: !camera.patient && self.heat.rests(Monotonic::now()),
+        }
+    }
+
+    fn skip_before_decoding(
+        &mut self,
+        index: usize,
+        frame: &Frame,
+        raw: Option<&Luma<'_>>,
+        wanted: Wanted,
+    ) -> Option<Skip> {
+        let Some(gate) = &mut self.cameras[index].gate else {
+            return (wanted.resting && !wanted.asked).then_some(Skip::Heat);
+        };
+        if !gate.looks(wanted, frame.captured) {
+            return Some(Skip::Rate);
+        }
+        match gate.judge(Some(raw?), wanted, frame.captured) {
+            Decision::Skip(skip) => Some(skip),
+            Decision::Classify(_) => None,
+        }
+    }
+
+    /// A frame that is not classified: its camera is there all the same.
+    fn skipped(&mut self, index: usize, frame: &Frame, skip: Skip) -> Vec<Event> {
+        self.watcher.skipped(index, skip, frame.captured);
+        self.note_activity(index, frame);
+        self.rules.hear(&self.cameras[index].name, Monotonic::now())
+    }
+
+    fn note_activity(&self, index: usize, frame: &Frame) {
+        if let Some(gate) = &self.cameras[index].gate {
+            self.watcher.active(index, gate.is_active(frame.captured));
+        }
+    }
+
+    /// Looks at the board's temperature, not too often, and does less if it is high.
+    pub(super) fn mind_the_heat(&mut self, now: Monotonic) {
+        if let Some(step) = self.heat.look(now) {
+            self.watcher.board().thermal_step.store(step, Ordering::Relaxed);
+            self.watcher.board().touch();
+        }
+    }
+
+    /// What the status line says of the heat.
+    pub(super) fn heat(&self) -> String {
+        self.heat.describe()
     }
 
     fn classify_view(&mut self, index: usize, view: usize, frame: &Frame) -> Result<Vec<Event>, ModelError> {

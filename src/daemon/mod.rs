@@ -5,6 +5,7 @@
 
 mod arming;
 mod dispatch;
+mod heat;
 mod inference;
 mod judge;
 mod lines;
@@ -184,7 +185,7 @@ impl Watch<'_> {
         let keep = self.options.keep_pictures;
         self.board.model.store(Some(watch::model_facts(plan, &model)));
         let watcher = watch::Watcher::new(self.board.clone(), plan);
-        let inference = Inference::new(model, rules, &plan.cameras, self.counters, recorder.clone(), watcher, keep);
+        let inference = Inference::new(model, rules, plan, self.counters, recorder.clone(), watcher, keep);
         let mut cameras = Cameras::new(plan.cameras.len());
         let started = cameras.start(self);
         let outcome = started.and_then(|()| {
@@ -404,6 +405,7 @@ impl Loop<'_> {
             }
             if now.since(housekeeping) >= HOUSEKEEPING {
                 housekeeping = now;
+                self.inference.mind_the_heat(now);
                 notifier.status(&self.status(recorder));
             }
         }
@@ -470,6 +472,7 @@ impl Loop<'_> {
         let healthy = self.cameras.healthy.iter().filter(|h| h.load(Ordering::Relaxed)).count();
         let record = recorder.lock();
         let last = record.events.back().map(|e| format!("; last event: {} ({})", e.rule, e.label)).unwrap_or_default();
-        format!("{healthy} of {} cameras streaming{last}", self.cameras.healthy.len())
+        let heat = self.inference.heat();
+        format!("{healthy} of {} cameras streaming{heat}{last}", self.cameras.healthy.len())
     }
 }

@@ -12,6 +12,7 @@ use crate::clock::Monotonic;
 use crate::config::Plan;
 use crate::config::plan::{ActionKind, ActionPlan, Level, Orientation};
 use crate::model::{Labels, Model};
+use crate::motion::Skip;
 use crate::preprocess;
 use crate::rules::{self, Change, Event, Observation, RuleSet, RuleStatus};
 use crate::telemetry::CameraCounters;
@@ -32,7 +33,9 @@ pub(super) fn board(plan: &Plan, counters: &[Arc<CameraCounters>]) -> Arc<Board>
     let cameras = cameras.map(|(camera, counters)| CameraBoard::new(camera.name.clone(), counters.clone())).collect();
     let views = rules::views_of(plan).iter().map(|view| view.to_string().into()).collect();
     let rules = plan.rules.iter().map(|rule| RuleBoard::new(rule.name.clone(), rule.on, rule.off)).collect();
-    Arc::new(Board::new(plan.device.as_str().into(), cameras, views, rules))
+    let mut board = Board::new(plan.device.as_str().into(), cameras, views, rules);
+    board.sysfs = plan.thermal.as_ref().map_or(board.sysfs, |thermal| thermal.sysfs.clone());
+    Arc::new(board)
 }
 
 /// The model that is in use from now on.
@@ -149,6 +152,31 @@ impl Watcher {
         if let Some(camera) = self.board.cameras.get(index) {
             camera.note_classified(captured);
         }
+    }
+
+    /// A frame of camera `index`, captured at `captured`, is not classified for this reason.
+    pub(super) fn skipped(&self, index: usize, skip: Skip, captured: Monotonic) {
+        let Some(camera) = self.board.cameras.get(index) else { return };
+        match skip {
+            Skip::Still => camera.counters.skipped_still.increment(),
+            Skip::Rate => camera.counters.skipped_rate.increment(),
+            Skip::Heat => camera.counters.skipped_heat.increment(),
+        }
+        camera.note_seen(captured);
+    }
+
+    /// Whether something moves before camera `index`.
+    pub(super) fn active(&self, index: usize, active: bool) {
+        if let Some(camera) = self.board.cameras.get(index)
+            && camera.active.swap(active, Ordering::Relaxed) != active
+        {
+            self.board.touch();
+        }
+    }
+
+    /// Whether somebody waits for a picture of camera `index`.
+    pub(super) fn wants_picture(&self, index: usize) -> bool {
+        self.board.cameras.get(index).is_some_and(|camera| camera.picture.is_wanted() || camera.photo.is_wanted())
     }
 
     /// A view of a frame has been classified, and the rules have decided.

@@ -287,6 +287,25 @@ impl RuleSet {
         events
     }
 
+    /// Takes notice of a camera that delivers, of a frame that is not classified: it is not stale.
+    pub fn hear(&mut self, camera: &str, now: Monotonic) -> Vec<Event> {
+        let events = self.expire(now);
+        if let Some(camera) = self.cameras.iter_mut().find(|own| &*own.name == camera) {
+            camera.heard = Some(now);
+            camera.stale = false;
+        }
+        events
+    }
+
+    /// Whether the camera's next frames matter to a rule: it is on, or has a hit in its window.
+    pub fn is_engaged(&self, camera: &str) -> bool {
+        self.rules.iter().any(|rule| {
+            let mut views = rule.views.iter().zip(&rule.state.views);
+            views
+                .any(|(&view, state)| *self.views[view].camera == *camera && (state.on || state.hits(&rule.limits) > 0))
+        })
+    }
+
     /// Tells what the wall clock shows at `now`, or that the board does not know the time. It is to be told whenever the clock may have
     /// been set; in between it is reckoned on. Schedules follow at the next call of [`RuleSet::observe`] or [`RuleSet::tick`].
     pub fn tell_time(&mut self, shown: Option<Timestamp>, now: Monotonic) {

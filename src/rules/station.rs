@@ -117,6 +117,13 @@ impl StationSet {
         })
     }
 
+    /// Whether a frame of `camera`, captured at `captured`, answers a request.
+    pub fn is_asked(&self, camera: &str, captured: Monotonic) -> bool {
+        let own = self.stations.iter().filter(|station| *station.view.camera == *camera);
+        own.into_iter()
+            .any(|it| it.requests.waiting.front().is_some_and(|first| first.asked + it.limits.delay <= captured))
+    }
+
     /// The verdicts that a classified view brings.
     pub fn observe(&mut self, seen: &Observation, now: Monotonic) -> Vec<Event> {
         let mut events = self.tick(now);

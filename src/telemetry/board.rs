@@ -4,6 +4,7 @@
 //! replaced whole. What only a viewer needs (the top classes, the rules' dots, a picture) is made while somebody looks.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -56,9 +57,11 @@ pub struct CameraBoard {
     pub counters: Arc<CameraCounters>,
     /// Frames classified.
     pub classified: Counter,
+    /// Something moves before it; without a motion gate always.
+    pub active: AtomicBool,
     /// `opening`, `streaming`, `ended`, or why it is degraded.
     pub state: ArcSwap<CameraFacts>,
-    /// When the last classified frame was captured, in nanoseconds of the monotonic clock; 0: never.
+    /// When the last frame that was classified or found still was captured, in nanoseconds of the monotonic clock; 0: never.
     last: AtomicU64,
     /// A small picture, for viewers.
     pub picture: PictureBoard,
@@ -79,9 +82,14 @@ impl PictureBoard {
         self.wanted.store(true, Ordering::Relaxed);
     }
 
+    /// Whether a picture is wanted.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
     /// Whether a picture is wanted; it is then no more.
     pub fn take_want(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::Relaxed)
+        self.is_wanted() && self.wanted.swap(false, Ordering::Relaxed)
     }
 
     /// Shows a picture.
@@ -238,6 +246,10 @@ pub struct Board {
     pub rules: Vec<RuleBoard>,
     /// Where the time goes.
     pub stages: Stages,
+    /// How much less is done because of heat: 0 to 3.
+    pub thermal_step: AtomicUsize,
+    /// Where the temperature is read: `/sys`.
+    pub sysfs: PathBuf,
     /// Nothing until it is loaded.
     pub model: ArcSwapOption<ModelFacts>,
     /// The last ones, oldest first.
@@ -282,6 +294,7 @@ impl CameraBoard {
             name,
             counters,
             classified: Counter::default(),
+            active: AtomicBool::new(true),
             state: ArcSwap::from_pointee(CameraFacts { state: "opening", reason: None }),
             last: AtomicU64::new(0),
             picture: PictureBoard::default(),
@@ -292,10 +305,15 @@ impl CameraBoard {
     /// A frame captured at `captured` has been classified.
     pub fn note_classified(&self, captured: Monotonic) {
         self.classified.increment();
+        self.note_seen(captured);
+    }
+
+    /// A frame captured at `captured` has been looked at.
+    pub fn note_seen(&self, captured: Monotonic) {
         self.last.store(captured.as_duration().as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// How long ago the last classified frame was captured.
+    /// How long ago the last frame that was looked at was captured.
     pub fn age(&self, now: Monotonic) -> Option<Duration> {
         let last = self.last.load(Ordering::Relaxed);
         (last > 0).then(|| now.since(Monotonic::from_duration(Duration::from_nanos(last))))
@@ -327,6 +345,8 @@ impl Board {
             views: views.into_iter().map(|name| ViewBoard { name, top: ArcSwapOption::empty() }).collect(),
             rules,
             stages: Stages::default(),
+            thermal_step: AtomicUsize::new(0),
+            sysfs: "/sys".into(),
             model: ArcSwapOption::empty(),
             events: Recently::default(),
             edges: Recently::default(),

@@ -85,7 +85,7 @@ impl Live {
                 if samples.len() == HOUR {
                     samples.pop_front();
                 }
-                samples.push_back(Sample::between(&mark, &next));
+                samples.push_back(Sample::between(&mark, &next, &self.board.sysfs));
                 mark = next;
             }
             if self.board.is_watched() {
@@ -151,7 +151,7 @@ impl Live {
         let cameras = board.cameras.iter().enumerate();
         let cameras: Vec<_> = cameras.map(|(index, camera)| self.camera(index, camera, samples, mark, now)).collect();
         let ago = |at: Monotonic| now.since(at).as_secs_f64();
-        let thermal = thermal::read(Path::new("/sys"));
+        let thermal = thermal::read(&board.sysfs);
         json!({
             "device": *board.device,
             "version": env!("CARGO_PKG_VERSION"),
@@ -180,6 +180,7 @@ impl Live {
             "now": {
                 "inference_ms": median(&board.stages.inference), "pin_ms": median(&board.stages.capture_to_pin),
                 "celsius": thermal.celsius, "throttled": thermal.throttled,
+                "thermal_step": board.thermal_step.load(Ordering::Relaxed),
             },
             "hour": {
                 "seconds": SAMPLES.as_secs(),
@@ -217,6 +218,8 @@ impl Live {
             "captured": counters.captured.get(),
             "dropped": counters.dropped_error.get() + counters.dropped_short.get() + counters.dropped_corrupt.get()
                 + counters.dropped_stale.get() + counters.lost.get(),
+            "skipped": counters.skipped_still.get() + counters.skipped_rate.get() + counters.skipped_heat.get(),
+            "active": camera.active.load(Ordering::Relaxed),
             "failed": counters.failed.get(),
             "picture": pictures[index].as_ref().map(|(sequence, _)| sequence),
         })
@@ -262,13 +265,13 @@ impl Mark {
 }
 
 impl Sample {
-    fn between(old: &Mark, new: &Mark) -> Self {
+    fn between(old: &Mark, new: &Mark, sysfs: &Path) -> Self {
         let seconds = new.at.since(old.at).as_secs_f64().max(0.001);
         let frames = new.classified.iter().zip(&old.classified).map(|(new, old)| (new - old) as f64 / seconds);
         Self {
             inference_ms: mean(&old.inference, &new.inference),
             pin_ms: mean(&old.pin, &new.pin),
-            celsius: thermal::read(Path::new("/sys")).celsius,
+            celsius: thermal::read(sysfs).celsius,
             frames_per_second: frames.collect(),
         }
     }

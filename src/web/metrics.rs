@@ -3,7 +3,6 @@
 //! Written by hand: the counters are the daemon's own atomics, read where they are; a client library would hold each a second time.
 
 use std::fmt::{Display, Write};
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use crate::clock::Monotonic;
@@ -75,7 +74,7 @@ fn daemon(page: &mut Exposition, board: &Board) {
             [("model", &model.file), ("kernel", &model.kernel), ("threads", &threads), ("classes", &classes)];
         page.sample("spotter_model_info", &labels, 1);
     }
-    let thermal = thermal::read(Path::new("/sys"));
+    let thermal = thermal::read(&board.sysfs);
     if let Some(celsius) = thermal.celsius {
         page.one("spotter_temperature_celsius", "gauge", "The hottest zone of the board.", celsius);
     }
@@ -83,6 +82,8 @@ fn daemon(page: &mut Exposition, board: &Board) {
         let help = "1 while heat or a weak supply slows the processor down.";
         page.one("spotter_throttled", "gauge", help, u8::from(throttled));
     }
+    let help = "How much less is done because of heat: 0 (all) to 3 (an eighth).";
+    page.one("spotter_thermal_step", "gauge", help, board.thermal_step.load(Ordering::Relaxed));
 }
 
 /// Reads one count.
@@ -118,6 +119,23 @@ fn cameras(page: &mut Exposition, board: &Board) {
             page.sample("spotter_frames_dropped_total", &labels, count(&camera.counters));
         }
     }
+    let help =
+        "Frames that were not worth an inference: nothing moved, more came than wanted, or the board was too warm.";
+    page.head("spotter_frames_skipped_total", "counter", help);
+    for camera in &board.cameras {
+        let counters = &camera.counters;
+        let skipped =
+            [("still", &counters.skipped_still), ("rate", &counters.skipped_rate), ("heat", &counters.skipped_heat)];
+        for (cause, count) in skipped {
+            let labels: [(&str, &str); 2] = [("camera", &camera.name), ("cause", cause)];
+            page.sample("spotter_frames_skipped_total", &labels, count.get());
+        }
+    }
+    page.head("spotter_camera_active", "gauge", "1 while something moves; without a motion gate always.");
+    for camera in &board.cameras {
+        let active = camera.active.load(Ordering::Relaxed);
+        page.sample("spotter_camera_active", &[("camera", &camera.name)], u8::from(active));
+    }
     page.head("spotter_frames_classified_total", "counter", "Frames classified.");
     for camera in &board.cameras {
         page.sample("spotter_frames_classified_total", &[("camera", &camera.name)], camera.classified.get());
@@ -127,7 +145,11 @@ fn cameras(page: &mut Exposition, board: &Board) {
         let up = camera.state.load().state == "streaming";
         page.sample("spotter_camera_up", &[("camera", &camera.name)], u8::from(up));
     }
-    page.head("spotter_last_frame_age_seconds", "gauge", "Since the capture of the last classified frame.");
+    page.head(
+        "spotter_last_frame_age_seconds",
+        "gauge",
+        "Since the capture of the last frame that was classified or found still.",
+    );
     for camera in &board.cameras {
         if let Some(age) = camera.age(Monotonic::now()) {
             page.sample("spotter_last_frame_age_seconds", &[("camera", &camera.name)], age.as_secs_f64());
