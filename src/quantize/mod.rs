@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `simplify` | what is exact: constants, identities, batch norm folded into the convolution before it |
+//! | `simplify`, `fold`, `transposes` | what is exact: constants, identities, batch norms and paddings folded, layouts settled |
 //! | `roles` | which nodes work on codes, which stay float, and why |
 //! | `weights` | symmetric int8 weights, one scale an output channel |
 //! | [`photos`] | which photos calibrate and which are held back |
@@ -25,6 +25,7 @@ mod compare;
 mod emit;
 mod float_conv;
 mod float_run;
+mod fold;
 mod job;
 mod layers;
 mod manifest;
@@ -32,6 +33,7 @@ pub mod photos;
 mod roles;
 mod simplify;
 mod statistics;
+mod transposes;
 mod weights;
 
 use crate::onnx;

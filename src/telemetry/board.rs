@@ -48,6 +48,24 @@ pub struct ModelFacts {
     pub description: String,
 }
 
+/// What became of configurations that were read while the daemon ran.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    /// They are, or were, in force.
+    pub applied: Counter,
+    /// They were wrong, and the one in force stayed.
+    pub refused: Counter,
+}
+
+/// What became of the parts that stations were asked for.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// They passed or failed.
+    pub judged: Counter,
+    /// They got no verdict in time, or too many waited.
+    pub faults: Counter,
+}
+
 /// One camera.
 #[derive(Debug)]
 pub struct CameraBoard {
@@ -238,12 +256,9 @@ pub struct Board {
     pub device: Arc<str>,
     /// When the daemon started.
     pub started: Monotonic,
-    /// In the plan's order.
-    pub cameras: Vec<CameraBoard>,
-    /// In the plan's order.
-    pub views: Vec<ViewBoard>,
-    /// In the plan's order.
-    pub rules: Vec<RuleBoard>,
+    cameras: ArcSwap<Vec<Arc<CameraBoard>>>,
+    views: ArcSwap<Vec<Arc<ViewBoard>>>,
+    rules: ArcSwap<Vec<Arc<RuleBoard>>>,
     /// Where the time goes.
     pub stages: Stages,
     /// How much less is done because of heat: 0 to 3.
@@ -252,6 +267,10 @@ pub struct Board {
     pub sysfs: PathBuf,
     /// Nothing until it is loaded.
     pub model: ArcSwapOption<ModelFacts>,
+    /// Times the configuration was read again.
+    pub reloads: Reloads,
+    /// What became of the parts that stations were asked for.
+    pub parts: Parts,
     /// The last ones, oldest first.
     pub events: Recently<EventLine>,
     /// The last ones, oldest first.
@@ -302,6 +321,11 @@ impl CameraBoard {
         }
     }
 
+    /// Whether somebody waits for a picture.
+    pub fn is_picture_wanted(&self) -> bool {
+        self.picture.is_wanted() || self.photo.is_wanted()
+    }
+
     /// A frame captured at `captured` has been classified.
     pub fn note_classified(&self, captured: Monotonic) {
         self.classified.increment();
@@ -337,23 +361,70 @@ impl RuleBoard {
 
 impl Board {
     /// Nothing has happened yet.
-    pub fn new(device: Arc<str>, cameras: Vec<CameraBoard>, views: Vec<Arc<str>>, rules: Vec<RuleBoard>) -> Self {
+    pub fn new(device: Arc<str>) -> Self {
         Self {
             device,
             started: Monotonic::now(),
-            cameras,
-            views: views.into_iter().map(|name| ViewBoard { name, top: ArcSwapOption::empty() }).collect(),
-            rules,
+            cameras: ArcSwap::default(),
+            views: ArcSwap::default(),
+            rules: ArcSwap::default(),
             stages: Stages::default(),
             thermal_step: AtomicUsize::new(0),
             sysfs: "/sys".into(),
             model: ArcSwapOption::empty(),
+            reloads: Reloads::default(),
+            parts: Parts::default(),
             events: Recently::default(),
             edges: Recently::default(),
             actions: std::sync::OnceLock::new(),
             viewers: AtomicUsize::new(0),
             version: AtomicU64::new(1),
         }
+    }
+
+    /// The cameras, in the plan's order.
+    pub fn cameras(&self) -> Arc<Vec<Arc<CameraBoard>>> {
+        self.cameras.load_full()
+    }
+
+    /// What is classified, in the plan's order.
+    pub fn views(&self) -> Arc<Vec<Arc<ViewBoard>>> {
+        self.views.load_full()
+    }
+
+    /// The rules, in the plan's order.
+    pub fn rules(&self) -> Arc<Vec<Arc<RuleBoard>>> {
+        self.rules.load_full()
+    }
+
+    /// The camera of this name.
+    pub fn camera(&self, name: &str) -> Option<Arc<CameraBoard>> {
+        self.cameras.load().iter().find(|camera| *camera.name == *name).cloned()
+    }
+
+    /// These are the cameras, views and rules from now on. What is known of a name stays, except for a rule's thresholds; the counts of
+    /// a name that comes back after it was gone begin anew.
+    pub fn lay_out(&self, cameras: &[Arc<str>], views: &[Arc<str>], rules: &[(Arc<str>, f32, f32)]) {
+        let (old_cameras, old_views, old_rules) = (self.cameras(), self.views(), self.rules());
+        let camera = |name: &Arc<str>| {
+            let old = old_cameras.iter().find(|old| old.name == *name).cloned();
+            old.unwrap_or_else(|| Arc::new(CameraBoard::new(name.clone(), Arc::default())))
+        };
+        let view = |name: &Arc<str>| {
+            let old = old_views.iter().find(|old| old.name == *name).cloned();
+            old.unwrap_or_else(|| Arc::new(ViewBoard { name: name.clone(), top: ArcSwapOption::empty() }))
+        };
+        let rule = |(name, on, off): &(Arc<str>, f32, f32)| {
+            let same = |old: &&Arc<RuleBoard>| old.name == *name && old.thresholds == (*on, *off);
+            let old = old_rules.iter().find(same).cloned();
+            old.unwrap_or_else(|| Arc::new(RuleBoard::new(name.clone(), *on, *off)))
+        };
+        // Whoever arms rules says anew which.
+        old_rules.iter().for_each(|rule| rule.armed.store(None));
+        self.cameras.store(Arc::new(cameras.iter().map(camera).collect()));
+        self.views.store(Arc::new(views.iter().map(view).collect()));
+        self.rules.store(Arc::new(rules.iter().map(rule).collect()));
+        self.touch();
     }
 
     /// Says whom to ask how the actions are; the first one counts.
@@ -368,7 +439,7 @@ impl Board {
 
     /// A rule was armed or disarmed.
     pub fn set_armed(&self, rule: &str, armed: bool) {
-        if let Some(rule) = self.rules.iter().find(|own| &*own.name == rule) {
+        if let Some(rule) = self.rules.load().iter().find(|own| &*own.name == rule) {
             rule.armed.store(Some(Arc::new(armed)));
             self.touch();
         }
@@ -419,13 +490,36 @@ mod tests {
 
     #[test]
     fn a_board_is_watched_while_somebody_looks() {
-        let board = Arc::new(Board::new("garden".into(), vec![], vec![], vec![]));
+        let board = Arc::new(Board::new("garden".into()));
         assert!(!board.is_watched());
         let (one, two) = (board.watch(), board.watch());
         drop(one);
         assert!(board.is_watched());
         drop(two);
         assert!(!board.is_watched());
+    }
+
+    #[test]
+    fn what_is_known_of_a_name_stays_when_others_come_and_go() {
+        let board = Board::new("garden".into());
+        let names = |names: &[&str]| names.iter().map(|&name| Arc::from(name)).collect::<Vec<Arc<str>>>();
+        board.lay_out(
+            &names(&["a", "b"]),
+            &names(&["a", "b/x"]),
+            &[("cat".into(), 0.6, 0.4), ("dog".into(), 0.6, 0.4)],
+        );
+        board.camera("b").unwrap().counters.captured.add(7);
+        board.rules().iter().for_each(|rule| rule.turned_on.increment());
+        let before = board.version();
+        board.lay_out(&names(&["c", "b"]), &names(&["b/x"]), &[("dog".into(), 0.7, 0.4), ("cat".into(), 0.6, 0.4)]);
+        assert!(board.version() > before);
+        let cameras: Vec<_> =
+            board.cameras().iter().map(|it| (it.name.to_string(), it.counters.captured.get())).collect();
+        assert_eq!(cameras, [("c".to_owned(), 0), ("b".to_owned(), 7)]);
+        assert_eq!(board.views().len(), 1);
+        let rules: Vec<_> = board.rules().iter().map(|it| (it.name.to_string(), it.turned_on.get())).collect();
+        assert_eq!(rules, [("dog".to_owned(), 0), ("cat".to_owned(), 1)], "other thresholds: another rule");
+        assert!(board.camera("a").is_none());
     }
 
     #[test]
