@@ -5,6 +5,7 @@
 
 mod arena;
 mod op;
+mod pair;
 mod step;
 
 use std::fmt;
@@ -15,7 +16,8 @@ use crate::kernels::{Pool, Scratch};
 
 pub(super) use arena::{Arena, Lifetime, Slot, place};
 pub(super) use op::{Run, RunState};
-pub(super) use step::{Affine, External, Operand, Step};
+pub(super) use pair::{Codes, Operand};
+pub(super) use step::{Affine, External, Step};
 
 /// Why a program stopped; it means a mistake in the lowering, never bad pixels.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
