@@ -293,7 +293,7 @@ mod tests {
             schedule = ["mon-fri 18:00-06:00"]
             armed_by = "mqtt"
             escalate = ["siren"]
-            escalate_after = "1m30s"
+            escalate_after = "90s"
             [action.siren]
             type = "gpio"
             chip = "pinctrl-rp1"
@@ -312,7 +312,7 @@ mod tests {
             "catamaran",
             "mon,tue,wed,thu,fri 18:00-06:00",
             "[\"armed by\",\"mqtt\"]",
-            "siren after 1m30s",
+            "siren after 90s",
             "line 17 of pinctrl-rp1",
             "pulse of 500ms",
         ] {
