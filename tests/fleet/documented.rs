@@ -1,9 +1,8 @@
-//! The files for Mosquitto that docs/fleet.md shows, as they stand there: the bridge of a site, and the access list.
+//! The bridge of a site that docs/fleet.md shows, as it stands there.
 
-use std::process::Command;
 use std::time::Instant;
 
-use rumqttc::{Event, Packet, QoS};
+use rumqttc::QoS;
 
 use super::broker::Broker;
 use super::listener::{connect_as, retained_under};
@@ -41,35 +40,4 @@ fn a_bridge_carries_states_to_the_centre_and_commands_back() {
     client.publish(set, QoS::AtLeastOnce, false, "OFF").unwrap();
     std::thread::spawn(move || connection.iter().map_while(Result::ok).for_each(drop));
     wait(Instant::now(), "disarmed", || at_centre("rule/never/armed").as_deref() == Some("OFF"));
-}
-
-#[test]
-fn the_access_list_lets_a_board_speak_for_itself_only() {
-    let folder = tempfile::tempdir().unwrap();
-    member::write_photos(folder.path());
-    let (access, passwords) = (folder.path().join("access"), folder.path().join("passwords"));
-    let list = block("pattern readwrite spotter/%u/#");
-    std::fs::write(&access, format!("{list}\nuser watcher\ntopic read #\n")).unwrap();
-    std::fs::write(&passwords, "").unwrap();
-    for user in ["board-0000", "board-0001", "watcher"] {
-        let status = Command::new("mosquitto_passwd").arg("-b").arg(&passwords).args([user, "word"]).status();
-        assert!(status.expect("mosquitto_passwd comes with mosquitto").success());
-    }
-    let lines = format!("password_file {}\nacl_file {}\n", passwords.display(), access.display());
-    let broker = Broker::with(folder.path(), "broker", &lines);
-    let board = Member::with(folder.path(), 0, &format!("board-0000:word@127.0.0.1:{}", broker.port));
-    let told = |filter| retained_under(filter, connect_as(broker.port, Some(("watcher", "word"))));
-    wait(Instant::now(), "the board is known", || board.agrees_with(&told("spotter/#")));
-    let discovered = told("homeassistant/#");
-    assert!(discovered.keys().any(|topic| topic.contains("/board-0000/")), "{discovered:?}");
-    // Another board says that this one is away, and then something of its own.
-    for (topic, payload) in [(board.topic("status"), "offline"), ("spotter/board-0001/status".into(), "online")] {
-        let (client, mut connection) = connect_as(broker.port, Some(("board-0001", "word")));
-        client.publish(topic, QoS::AtLeastOnce, true, payload).unwrap();
-        // Acknowledged, or hung up on: a broker may do either with what it does not take.
-        let acknowledged = |event: &Result<Event, _>| matches!(event, Ok(Event::Incoming(Packet::PubAck(_))) | Err(_));
-        connection.iter().find(acknowledged);
-    }
-    wait(Instant::now(), "the other is known", || told("spotter/#").contains_key("spotter/board-0001/status"));
-    assert_eq!(told("spotter/#").get(&board.topic("status")).map(String::as_str), Some("online"));
 }

@@ -164,8 +164,7 @@ mod tests {
 
     #[test]
     fn durations_and_shares_are_short() {
-        for (ms, text) in [(0, "0s"), (500, "500ms"), (2000, "2s"), (60_000, "1m"), (90_000, "90s"), (1500, "1500ms")]
-        {
+        for (ms, text) in [(0, "0s"), (500, "500ms"), (2000, "2s"), (60_000, "1m"), (90_000, "90s"), (1500, "1500ms")] {
             assert_eq!(time(Duration::from_millis(ms)), text);
         }
         assert_eq!((share(0.6), share(1.0), share(0.4 * 2.0 / 3.0)), ("0.6".into(), "1".into(), "0.2667".into()));
