@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod bench;
+mod capture;
 mod check;
 mod classify;
 mod doctor;
@@ -47,6 +48,8 @@ enum Command {
     Replay(replay::Replay),
     /// Say what this board has: cameras, GPIO chips, CPU features
     Doctor(doctor::Doctor),
+    /// Take training photos with a camera
+    Capture(capture::Capture),
     /// Make an int8 model of a float one
     Quantize(quantize::Quantize),
     /// Measure a model on this machine, layer by layer
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Look(look) => look.execute(),
         Command::Replay(replay) => replay.execute(),
         Command::Doctor(doctor) => doctor.execute(),
+        Command::Capture(capture) => capture.execute(),
         Command::Quantize(quantize) => quantize.execute(),
         Command::Bench(bench) => bench.execute(),
         Command::Evaluate(evaluate) => evaluate.execute(),

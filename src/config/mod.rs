@@ -39,6 +39,7 @@ pub use plan::Plan;
 use plan::{ActionKind, ActionPlan, CameraPlan, GroupPlan, ModelPlan, RulePlan, SourcePlan};
 pub use problem::{Problem, Problems};
 use reader::{Document, Lines, Table};
+pub use values::duration;
 
 /// The largest file that is read, in bytes.
 pub const LARGEST_FILE: u64 = 1 << 20;
