@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make cross: the daemon for 64-bit Arm Linux, into target/aarch64-unknown-linux-gnu/dist/spotter.
+# make cross: the daemon for 64-bit Arm Linux, into target/aarch64-unknown-linux-gnu/release/spotter (a link to the profile's own folder, dist).
 #
 #   cross/build.sh [aarch64|x86_64] [CARGO'S ARGUMENTS...]     the program for either, as `make deb` packs it
 #
@@ -15,7 +15,9 @@ need_toolchain
 say "building spotter for $TARGET, glibc $GLIBC"
 (cd "$ROOT" && cargo-zigbuild zigbuild --profile dist --locked --bin spotter --target "$TARGET.$GLIBC" "$@")
 
-binary=$TARGET_DIR/$TARGET/dist/spotter
+binary=$TARGET_DIR/$TARGET/release/spotter
+mkdir -p "${binary%/*}"
+ln -f "$TARGET_DIR/$TARGET/dist/spotter" "$binary"
 readelf -h "$binary" | grep -i 'Machine:' | tr - _ | grep -qi "$machine" || die "$binary is not a program for $machine"
 needed=$(readelf -V "$binary" | grep -oE 'GLIBC_[0-9.]+' | sed 's/GLIBC_//' | sort -uV | tail -1)
 newest=$(printf '%s\n' "$needed" "$GLIBC" | sort -V | tail -1)
