@@ -27,10 +27,10 @@ use crate::capture::slot::FrameSlots;
 use crate::capture::supervise::{CameraState, run_camera};
 use crate::clock::Monotonic;
 use crate::config::Plan;
-use crate::config::plan::{ActionPlan, SourcePlan};
+use crate::config::plan::{ActionPlan, CachePlan, ModelPlan, SourcePlan};
 use crate::control::{Command, Control};
 use crate::inputs::Inputs;
-use crate::model::{Labels, LoadOptions, Model, ModelError, ModelFiles};
+use crate::model::{Labels, LoadOptions, Memory, Model, ModelError, ModelFiles, cache};
 use crate::rules::station::{Request, StationSet};
 use crate::rules::{self, RuleProblem, RuleSet};
 use crate::telemetry::CameraCounters;
@@ -169,11 +169,25 @@ struct Watch<'a> {
     board: &'a Arc<Board>,
 }
 
+/// How `[model]` wants its model loaded.
+pub fn load_options(plan: &ModelPlan) -> LoadOptions {
+    LoadOptions {
+        engine: plan.kernel.clone(),
+        threads: plan.threads,
+        memory: if plan.compact { Memory::Compact } else { Memory::Fast },
+        cache: match &plan.cache {
+            CachePlan::Default => cache::default_folder(),
+            CachePlan::None => None,
+            CachePlan::Folder(folder) => Some(folder.clone()),
+        },
+    }
+}
+
 impl Watch<'_> {
     /// Loads the model, watches the cameras until the end, and describes the model.
     fn run(&self, recorder: &Arc<Recorder>, lines: Lines) -> Result<String, DaemonError> {
         let plan = self.plan;
-        let load = LoadOptions { engine: plan.model.kernel.clone(), threads: plan.model.threads };
+        let load = load_options(&plan.model);
         let mut model = Model::load(&plan.model.path, &load)?;
         let mut rules = compile_rules(plan, model.labels())?;
         let arming = self.recall(&mut rules);

@@ -1,13 +1,14 @@
 //! Which instruction set the kernels use.
 
 use super::KernelError;
+use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, sync::OnceLock};
 
 /// The environment variable that forces a kernel: one of the names of [`Kernel`].
 const OVERRIDE: &str = "SPOTTER_KERNEL";
 
 /// An instruction set that kernels are written for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kernel {
     /// Plain scalar Rust: slow, and the definition of what is right.
     Generic,

@@ -229,8 +229,8 @@ impl Builder<'_> {
     fn dense(&self, layer: &DenseLayer, input: Value) -> Result<Step, &'static str> {
         let (inputs, outputs) = (self.values[input].shape.iter().product(), layer.bias.len());
         let (zero_point, requantize) = (layer.input_zero_point, layer.requantize.clone());
-        let dense =
-            Dense::new(self.options.kernel, inputs, outputs, &layer.weights, &layer.bias, zero_point, requantize);
+        let weights = layer.weights.by_output().ok_or("its weights less their zero point do not fit into 8 bits")?;
+        let dense = Dense::new(self.options.kernel, inputs, outputs, &weights, &layer.bias, zero_point, requantize);
         let dense = dense.map_err(|_| "the kernels do not take a layer of this shape")?;
         Ok(Step::Dense { dense, input })
     }

@@ -59,7 +59,7 @@ pub(super) enum Layer {
 pub(super) struct ConvLayer {
     pub(super) spec: ConvSpec,
     /// `[out][in / groups][kernel height][kernel width]`, less the zero point.
-    pub(super) weights: Vec<i16>,
+    pub(super) weights: Arc<[i16]>,
     pub(super) bias: Vec<i32>,
     pub(super) requantize: Requantize,
     /// The scale of the input: QuantizeLinear's own, of which tract keeps the reciprocal only.
@@ -69,8 +69,7 @@ pub(super) struct ConvLayer {
 /// An 8-bit fully connected layer.
 #[derive(Clone, Debug)]
 pub(super) struct DenseLayer {
-    /// `[out][in]`, less the zero point, in the order of the NHWC input.
-    pub(super) weights: Vec<i8>,
+    pub(super) weights: Matrix,
     pub(super) bias: Vec<i32>,
     pub(super) input_zero_point: u8,
     pub(super) requantize: Requantize,
@@ -418,19 +417,12 @@ fn dense(graph: Graph, node: &TypedNode) -> Judged {
 fn dense_entry(graph: Graph, node: &TypedNode, op: &EinSum) -> Result<Entry, &'static str> {
     let shape = MatrixShape::of(graph, node, op).ok_or("only one row times a constant matrix is lowered")?;
     let quantization = quantization(graph, node, shape.outputs)?;
-    let weights = graph.constants::<i16>(node.inputs[1]).ok_or("its weights cannot be read")?;
-    let weights = shape.by_output(&weights);
-    let weights: Option<Vec<i8>> = weights
-        .chunks(shape.inputs.max(1))
-        .zip(&quantization.weight_zero_points)
-        .flat_map(|(row, &zero)| row.iter().map(move |&w| i8::try_from(i32::from(w) - zero).ok()))
-        .collect();
-    let weights = weights.ok_or("its weights less their zero point do not fit into 8 bits")?;
+    let tensor = graph.constant(node.inputs[1]).ok_or("its weights cannot be read")?;
     let (source, covers) =
         behind_flatten(graph, node.inputs[0], shape.inputs).ok_or("its input has an unknown shape")?;
     let (_, source_shape) = graph.tensor(source).ok_or("its input has an unknown shape")?;
     let layer = DenseLayer {
-        weights: channels_last(weights, shape.inputs, &source_shape),
+        weights: Matrix { tensor, shape, zero_points: quantization.weight_zero_points, source: source_shape },
         bias: quantization.bias,
         input_zero_point: quantization.input.zero_point,
         requantize: quantization.requantize,
@@ -438,7 +430,54 @@ fn dense_entry(graph: Graph, node: &TypedNode, op: &EinSum) -> Result<Entry, &'s
     Ok(entry(node, Layer::Dense(Box::new(layer)), &[source], covers))
 }
 
+/// The weights of a fully connected layer as they lie in the graph. They are read when the layer is packed, so that no copy waits for that:
+/// VGG16's first have 103 MB.
+#[derive(Clone, Debug)]
+pub(super) struct Matrix {
+    tensor: Arc<Tensor>,
+    shape: MatrixShape,
+    /// One an output.
+    zero_points: Vec<i32>,
+    /// The shape of the tensor that is multiplied, in the graph.
+    source: Vec<usize>,
+}
+
+impl Matrix {
+    /// `[out][in]`, less the zero point, in the order of the NHWC input; `None` where one does not fit into 8 bits.
+    pub(super) fn by_output(&self) -> Option<Vec<i8>> {
+        match self.tensor.datum_type() {
+            DatumType::I8 => self.gather(self.tensor.try_as_plain_ram().ok()?.as_slice::<i8>().ok()?),
+            DatumType::U8 => self.gather(self.tensor.try_as_plain_ram().ok()?.as_slice::<u8>().ok()?),
+            _ => self.gather(self.tensor.cast_to::<i16>().ok()?.try_as_plain_ram().ok()?.as_slice::<i16>().ok()?),
+        }
+    }
+
+    fn gather<T: Copy + Into<i32>>(&self, matrix: &[T]) -> Option<Vec<i8>> {
+        /// Outputs at once: a cache line of a matrix that lies by inputs.
+        const BLOCK: usize = 64;
+        let MatrixShape { inputs, outputs, by_rows } = self.shape;
+        let [height, width, channels] = height_width_channels(&self.source);
+        let pixels = height * width;
+        let (across, down) = if by_rows { (inputs, 1) } else { (1, outputs) };
+        let mut gathered = vec![0; matrix.len()];
+        let mut fits = true;
+        for (first, rows) in gathered.chunks_mut((inputs * BLOCK).max(1)).enumerate().map(|(i, rows)| (i * BLOCK, rows))
+        {
+            for to in 0..inputs {
+                let from = (to % channels * pixels + to / channels) * down;
+                for (output, row) in rows.chunks_exact_mut(inputs.max(1)).enumerate().map(|(o, row)| (first + o, row)) {
+                    let weight = matrix[from + output * across].into() - self.zero_points[output];
+                    row[to] = weight as i8;
+                    fits &= i32::from(row[to]) == weight;
+                }
+            }
+        }
+        fits.then_some(gathered)
+    }
+}
+
 /// A vector times a constant matrix.
+#[derive(Clone, Copy, Debug)]
 struct MatrixShape {
     inputs: usize,
     outputs: usize,

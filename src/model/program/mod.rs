@@ -5,16 +5,20 @@
 
 mod arena;
 mod op;
+mod saved;
 mod step;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::kernels::{Pool, Scratch};
 
 pub(super) use arena::{Arena, Lifetime, Slot, place};
 pub(super) use op::{Run, RunState};
+pub(super) use saved::Saved;
 pub(super) use step::{Affine, External, Operand, Step};
 
 /// Why a program stopped; it means a mistake in the lowering, never bad pixels.
@@ -32,7 +36,7 @@ pub(super) enum ProgramError {
 pub(super) type Value = usize;
 
 /// Where a value lives, and its shape.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ValueInfo {
     /// Height, width, channels as stored.
     pub(super) shape: [usize; 3],
@@ -59,7 +63,7 @@ pub(super) struct Layer {
 }
 
 /// A result that leaves the program.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Export {
     /// Which value.
     pub(super) value: Value,

@@ -2,13 +2,17 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
+use super::saved::table;
 use super::{Program, ProgramError, Slot, Value, Workspace};
 use crate::kernels::{Conv, Dense, global_average, max_pool};
 
 /// `value = (code - zero_point) * scale`
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::model) struct Affine {
     /// The quantisation step.
+    #[serde(with = "crate::float_bits")]
     pub(in crate::model) scale: f32,
     /// The code of the value 0, for `u8` codes.
     pub(in crate::model) zero_point: u8,
@@ -42,7 +46,7 @@ pub(in crate::model) enum External<'a> {
 }
 
 /// A summand.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(in crate::model) enum Operand {
     /// Dequantised on the way.
     Codes(Value, Affine),
@@ -59,14 +63,19 @@ impl Operand {
 }
 
 /// One step. Shapes are those of the values; layouts are NHWC.
+///
+/// What holds weights is saved by [`Saved`](super::Saved), all else as it stands.
+#[derive(Serialize, Deserialize)]
 pub(in crate::model) enum Step {
     /// An input that is NHWC already: preprocessing wrote it.
     Image { input: usize },
     /// An NCHW input to NHWC; `i8` becomes `u8` by adding 128.
     Import { input: usize },
     /// Convolution, requantisation, clamp, perhaps a 2x2 max-pool.
+    #[serde(skip)]
     Conv { conv: Conv, input: Value },
     /// Fully connected, 8-bit.
+    #[serde(skip)]
     Dense { dense: Dense, input: Value },
     /// Max-pool; padding at top, left, bottom, right.
     MaxPool { input: Value, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 4] },
@@ -81,9 +90,14 @@ pub(in crate::model) enum Step {
     /// The sum of two values of one shape, as codes.
     AddCodes { operands: [Operand; 2], affine: Affine },
     /// Fully connected, in floats: `weights [out][in]`.
+    #[serde(skip)]
     Linear { input: Value, weights: Box<[f32]>, bias: Box<[f32]> },
     /// A function of one code.
-    Lookup { input: Value, table: Box<[u8; 256]> },
+    Lookup {
+        input: Value,
+        #[serde(with = "table")]
+        table: Box<[u8; 256]>,
+    },
     /// Every channel twice, side by side: for weights that need two `i8` each.
     Twice { input: Value },
 }
