@@ -32,7 +32,7 @@ test-board: ## an emulated arm64 board with a camera, GPIO, systemd and a broker
 bench-arm: ## instructions that a whole VGG16 executes on emulated ARM cores, and a model of the inner loops
 	cross/count.sh
 
-bench-peers: ## the full int8 VGG16 beside OpenVINO and onnxruntime, in turns, as ratios
+bench-peers: ## the full int8 VGG16 beside OpenVINO, LiteRT, onnxruntime and ncnn, in turns, as ratios
 	benches/peers/run.sh
 
 lint: ## formatting and clippy, as the gate wants them
