@@ -2,7 +2,7 @@
 # CARGO_TARGET_DIR is honoured throughout.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm test-web cross test-board bench-arm bench-peers lint
+.PHONY: help demo test test-arm test-web fleet cross test-board bench-arm bench-peers lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -19,6 +19,11 @@ test: ## every test that needs no emulated board (the release profile: demo, tes
 test-web: ## the page in a real browser (Debian's Chromium), and through an accessibility checker (axe-core, from npm)
 	@cross/packages.sh web
 	tests/page/browser.sh
+
+N ?= 50
+fleet: ## N=50 daemons at one broker that dies and comes back: connections a second, events lost, retained states, memory
+	@cross/packages.sh demo
+	SPOTTER_FLEET=$(N) cargo test --release --test fleet -- --ignored --nocapture a_fleet
 
 test-arm: ## the library's tests as aarch64 programs on three emulated cores
 	cross/test-arm.sh

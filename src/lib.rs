@@ -25,6 +25,7 @@ pub mod inputs;
 pub mod kernels;
 pub mod memory;
 pub mod model;
+pub mod motion;
 pub mod panics;
 pub mod preprocess;
 pub mod quantize;

@@ -62,6 +62,9 @@ impl<T: Plain> Packed<T> {
     /// `part` as `len` elements, when it has that length.
     fn view(part: Part, len: usize) -> Option<Self> {
         let bytes = part.bytes();
+        if len == 0 && bytes.is_empty() {
+            return Some(Self::empty());
+        }
         let fits = len.checked_mul(size_of::<T>()) == Some(bytes.len());
         let data = NonNull::new(bytes.as_ptr().cast_mut().cast::<T>()).filter(|data| data.is_aligned())?;
         fits.then_some(Self { data, len, _part: Some(part), _elements: PhantomData })

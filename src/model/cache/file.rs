@@ -200,7 +200,8 @@ mod tests {
         let (kept, found): (serde_json::Value, _) = read(&path, &key).unwrap();
         assert_eq!(kept, serde_json::json!({ "program": [1, 2] }));
         assert_eq!(bytes(&found), bytes(&arrays));
-        assert!(found.iter().all(|part| (part.bytes().as_ptr() as usize).is_multiple_of(64)));
+        let mut filled = found.iter().filter(|part| !part.bytes().is_empty());
+        assert!(filled.all(|part| (part.bytes().as_ptr() as usize).is_multiple_of(64)));
         // replaced while it is mapped: the mapping keeps the old file
         write(&path, &key, serde_json::json!(0), &[]).unwrap();
         assert_eq!(bytes(&found), bytes(&arrays));
