@@ -34,7 +34,7 @@ pub mod many {
     ///
     /// # Errors
     /// One is none, or has more than 32 bits.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>, T: FromIterator<f32>>(deserializer: D) -> Result<T, D::Error> {
         Ok(Vec::<u32>::deserialize(deserializer)?.into_iter().map(f32::from_bits).collect())
     }
 }

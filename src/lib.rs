@@ -26,6 +26,7 @@ pub mod kernels;
 pub mod memory;
 pub mod model;
 pub mod motion;
+mod onnx;
 pub mod panics;
 pub mod preprocess;
 pub mod quantize;

@@ -15,7 +15,7 @@ use crate::config::plan::{ActionKind, Level, Orientation};
 use crate::model::{Labels, Model};
 use crate::motion::Skip;
 use crate::preprocess;
-use crate::rules::{self, Change, Event, Observation, RuleSet, RuleStatus};
+use crate::rules::{self, Change, Event, Observation, OffReason, RuleSet, RuleStatus};
 use crate::telemetry::board::{
     ActionFacts, Board, CameraBoard, CameraFacts, EdgeLine, EventLine, ModelFacts, Picture, RuleView, Top,
 };
@@ -26,6 +26,8 @@ const DOTS: usize = 60;
 const TOP: usize = 5;
 /// A picture's longer side at most, in pixels: enough for a phone, and copied in a fraction of a millisecond.
 const PICTURE: u32 = 640;
+/// The same of an event's picture, which is kept.
+const EVENT_PICTURE: u32 = 320;
 
 /// The board is one of `plan` from now on.
 pub(super) fn lay_out(board: &Board, plan: &Plan) {
@@ -81,9 +83,11 @@ pub(super) fn camera(board: &Board, camera: &CameraBoard, state: &CameraState) {
     board.touch();
 }
 
-/// Notes events, of frames and of time alike.
-pub(super) fn events(board: &Board, events: &[Event]) {
+/// Notes events, of frames and of time alike; the numbers of those that turned a rule on.
+pub(super) fn events(board: &Board, events: &[Event]) -> Vec<u64> {
+    let mut turned_on = Vec::new();
     for event in events {
+        let id = board.count_event();
         let on = event.change.is_on();
         if let Some(rule) = board.rules().iter().find(|rule| rule.name == event.rule) {
             rule.on.store(on, Ordering::Relaxed);
@@ -98,9 +102,17 @@ pub(super) fn events(board: &Board, events: &[Event]) {
             None => event.camera.to_string(),
         };
         let (rule, label, probability) = (event.rule.clone(), event.label.clone(), event.probability);
-        board.events.push(EventLine { at: event.decided, rule, on, view, label, probability });
+        board.events.push(EventLine { id, at: event.decided, rule, on, view, label, probability });
         board.touch();
+        turned_on.extend(on.then_some(id));
     }
+    turned_on
+}
+
+/// Keeps a small copy of the frame that turned rules on.
+pub(super) fn event_picture(board: &Board, events: Vec<u64>, frame: &crate::actions::Picture) {
+    let small = shrunk(&frame.rgb, EVENT_PICTURE);
+    board.picture_events(events, picture(small, frame.orientation, 0));
 }
 
 /// Told of edges and deliveries by the actions' threads.
@@ -184,6 +196,7 @@ impl Watcher {
             remember(dots, &status, &name);
             if watched {
                 rule.live.store(Some(Arc::new(live(&status, dots))));
+                rule.why.store(obstacle(&status, Monotonic::now()).map(Arc::new));
             }
         }
         if watched {
@@ -205,12 +218,23 @@ impl Watcher {
     /// Keeps a copy of `rgb` if somebody wants one: a small one to look at, a whole one for a training photo.
     pub(super) fn picture(&self, camera: &CameraBoard, orientation: Orientation, rgb: &Rgb, sequence: u64) {
         if camera.picture.take_want() {
-            camera.picture.store(picture(shrunk(rgb), orientation, sequence));
+            camera.picture.store(picture(shrunk(rgb, PICTURE), orientation, sequence));
             self.board.touch();
         }
         if camera.photo.take_want() {
             camera.photo.store(picture(rgb.clone(), orientation, sequence));
         }
+    }
+}
+
+/// What keeps a rule from firing whatever the frames show.
+fn obstacle(status: &RuleStatus, now: Monotonic) -> Option<String> {
+    let quiet = status.cooldown_end.filter(|&end| !status.on && now < end);
+    match status.closed {
+        Some(OffReason::Unscheduled) => Some("outside its schedule".into()),
+        Some(OffReason::Disarmed) => Some("disarmed".into()),
+        Some(OffReason::Stale) => Some("its camera delivers no frames".into()),
+        _ => quiet.map(|end| format!("cooldown: quiet for {:.0} s more", end.since(now).as_secs_f64().ceil())),
     }
 }
 
@@ -253,9 +277,9 @@ fn picture(rgb: Rgb, orientation: Orientation, sequence: u64) -> Picture {
     Picture { width, height, data, sequence, at: Monotonic::now() }
 }
 
-/// Every n-th pixel of every n-th row, so that the longer side is at most [`PICTURE`].
-fn shrunk(rgb: &Rgb) -> Rgb {
-    let step = rgb.width.max(rgb.height).div_ceil(PICTURE).max(1) as usize;
+/// Every n-th pixel of every n-th row, so that the longer side is at most `side`.
+fn shrunk(rgb: &Rgb, side: u32) -> Rgb {
+    let step = rgb.width.max(rgb.height).div_ceil(side).max(1) as usize;
     let (width, height) = (rgb.width as usize / step, rgb.height as usize / step);
     let mut data = Vec::with_capacity(width * height * 3);
     for row in rgb.data.chunks_exact(rgb.width as usize * 3).step_by(step).take(height) {
@@ -274,7 +298,7 @@ mod tests {
             [(1280, 720, (640, 360)), (640, 480, (640, 480)), (641, 7, (320, 3)), (1, 1, (1, 1))]
         {
             let rgb = Rgb { width, height, data: vec![7; width as usize * height as usize * 3] };
-            let picture = shrunk(&rgb);
+            let picture = shrunk(&rgb, PICTURE);
             assert_eq!((picture.width, picture.height), expected);
             assert_eq!(picture.data.len(), expected.0 as usize * expected.1 as usize * 3);
         }

@@ -15,7 +15,8 @@
 //! | `requantize` | i32 to codes; written once in plain Rust, compiled once per instruction set |
 //! | `pool`, `scratch` | threads; memory |
 //! | `packed` | packed weights, in memory or in a mapped file |
-//! | `pooling` | max-pool, global average |
+//! | `pooling` | max-pool, average pools |
+//! | `elementwise` | codes to floats and back; sums and products of two tensors |
 //! | `x86_64/`, `aarch64/` | the register tiles |
 //!
 //! # Adding an instruction set
@@ -41,6 +42,7 @@ mod dense;
 mod depthwise;
 #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "aarch64 has drivers of its own"))]
 mod direct;
+mod elementwise;
 pub mod generic;
 mod packed;
 mod pool;
@@ -64,9 +66,10 @@ mod tests;
 pub use conv::{Conv, ConvRecipe, Strategy};
 pub use cpu::Kernel;
 pub use dense::{Dense, DenseRecipe};
+pub use elementwise::{Combine, Grid, Source, Target, combine, dequantize, quantize};
 pub use packed::Part;
 pub use pool::Pool;
-pub use pooling::{global_average, max_pool};
+pub use pooling::{AveragePool, average_pool, global_average, max_pool};
 pub use scratch::Scratch;
 pub use spec::{ConvSpec, Requantize};
 

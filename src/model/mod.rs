@@ -6,6 +6,7 @@
 //! | `trunk` | a model cut at its feature tensor, to teach a head on |
 //! | `load` | ONNX to tract's typed graph, with limits; damaged files are errors, never panics |
 //! | `limits` | what a file of a stranger's making may ask for |
+//! | `import` | quantised graphs in every form that exporters write, rewritten to one |
 //! | `lower` | which nodes of the graph become steps of our programs |
 //! | `program` | those steps: 8-bit NHWC tensors in one arena |
 //! | `network` | [`Model`]: all of it together, ready to run |
@@ -16,6 +17,7 @@
 pub mod cache;
 mod error;
 mod files;
+mod import;
 mod labels;
 mod limits;
 mod load;

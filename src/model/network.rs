@@ -13,6 +13,7 @@ use tract_onnx::tract_core::plan::eval;
 
 use super::cache::{self, Key, Restored, Writing};
 use super::error::ModelError;
+use super::import;
 use super::labels::Labels;
 use super::load::{self, Layout, Loaded, chain};
 use super::lower::{self, Foreign, Image, Lowered};
@@ -240,6 +241,9 @@ impl Model {
         if purpose == Purpose::Features {
             cut_at_features(path, &mut proto, &manifest)?;
             (manifest.output.kind, labels) = (OutputKind::Features, None);
+        }
+        if let Some(graph) = &mut proto.graph {
+            import::canonical(graph);
         }
         let Loaded { model, layout, outputs } = load::type_check(path, &proto, &manifest)?;
         drop(proto);

@@ -101,7 +101,7 @@ pub(super) fn cut(graph: &mut GraphProto, tensor: &str) -> Result<(), String> {
 }
 
 /// The tensors that a node reads, those of its inner graphs included.
-fn read_by(node: &NodeProto, depth: usize, reads: &mut Vec<String>) {
+pub(super) fn read_by(node: &NodeProto, depth: usize, reads: &mut Vec<String>) {
     reads.extend(node.input.iter().filter(|name| !name.is_empty()).cloned());
     // deeper than any exporter nests
     if depth < 8 {

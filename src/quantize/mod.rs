@@ -2,7 +2,6 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `onnx` | making and reading ONNX nodes and tensors |
 //! | `simplify`, `fold`, `transposes` | what is exact: constants, identities, batch norms and paddings folded, layouts settled |
 //! | `roles` | which nodes work on codes, which stay float, and why |
 //! | `weights` | symmetric int8 weights, one scale an output channel |
@@ -30,7 +29,6 @@ mod fold;
 mod job;
 mod layers;
 mod manifest;
-mod onnx;
 pub mod photos;
 mod roles;
 mod simplify;
@@ -38,6 +36,7 @@ mod statistics;
 mod transposes;
 mod weights;
 
+use crate::onnx;
 pub use compare::{Comparison, LayerNoise};
 pub use job::{Options, QuantizeError, Report, Stage, quantize};
 pub use roles::Kept;

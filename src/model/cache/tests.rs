@@ -1,7 +1,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::model::{CacheUse, LoadOptions, Model};
+use crate::kernels::Kernel;
+use crate::model::{CacheUse, LoadOptions, Memory, Model};
 use crate::preprocess::{InputTensor, TensorFormat};
 
 /// A folder with a model (its own copy, so that its time may change) and a cache.
@@ -13,14 +14,20 @@ struct Home {
 
 const MODEL: &str = "dense.onnx";
 
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models")
+}
+
 impl Home {
     fn new() -> Home {
+        Home::of(&models().join(MODEL))
+    }
+
+    fn of(original: &Path) -> Home {
         let folder = tempfile::tempdir().unwrap();
-        let (model, cache) = (folder.path().join(MODEL), folder.path().join("deep/cache"));
-        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+        let (model, cache) = (folder.path().join("model.onnx"), folder.path().join("deep/cache"));
         for ending in ["onnx", "toml"] {
-            let name = Path::new(MODEL).with_extension(ending);
-            fs::copy(models.join(&name), folder.path().join(name)).unwrap();
+            fs::copy(original.with_extension(ending), model.with_extension(ending)).unwrap();
         }
         Home { _folder: folder, model, cache }
     }
@@ -68,6 +75,36 @@ fn the_second_load_reads_what_the_first_wrote_and_gives_the_same_scores() {
     assert_eq!(home.load(|o| o.engine = Some("generic".into())), (CacheUse::Written, scores.clone()));
     assert_eq!(home.load(|o| o.engine = Some("generic".into())), (CacheUse::Read, scores));
     assert_eq!(home.files().len(), 2);
+}
+
+/// Every form of quantised ONNX that is lowered, on every kernel: kept and read back bit for bit, or not kept at all.
+#[test]
+fn every_model_comes_back_as_it_was_or_is_not_kept() {
+    let (mut kept, mut others) = (0, Vec::new());
+    for folder in [models(), models().join("import")] {
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        for model in files.filter(|path| path.extension().is_some_and(|e| e == "onnx")) {
+            let name = model.file_stem().unwrap().to_string_lossy().into_owned();
+            for (kernel, memory) in
+                Kernel::available().into_iter().zip([Memory::Fast, Memory::Compact].into_iter().cycle())
+            {
+                let home = Home::of(&model);
+                let options = |o: &mut LoadOptions| (o.engine, o.memory) = (Some(kernel.to_string()), memory);
+                let (first, scores) = home.load(options);
+                let expected = if first == CacheUse::Written { CacheUse::Read } else { CacheUse::None };
+                assert_eq!(home.load(options), (expected, scores), "{name} on {kernel}");
+                match first {
+                    CacheUse::Written => kept += 1,
+                    _ => others.push(name.clone()),
+                }
+            }
+        }
+    }
+    others.dedup();
+    others.sort();
+    // parts of these two run on tract's ops
+    assert_eq!(others, ["floating", "islands"]);
+    assert!(kept > 0);
 }
 
 /// Every byte counts, or is padding: a change is noticed or changes nothing, and the file is whole again afterwards.

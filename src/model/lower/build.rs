@@ -7,11 +7,11 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::graph::{Graph, height_width_channels};
-use super::rules::{ConvLayer, DenseLayer, Entry, Layer};
+use super::rules::{ConvLayer, DenseLayer, Entry, Layer, Weights, Window};
 use super::{Image, Options};
-use crate::kernels::{Conv, Dense};
+use crate::kernels::{AveragePool, Conv, ConvSpec, Dense};
 use crate::model::program::{
-    Affine, Export, Layer as ProgramLayer, Lifetime, Operand, Program, Slot, Step, Value, ValueInfo, place,
+    Affine, Codes, Export, Layer as ProgramLayer, Lifetime, Operand, Program, Slot, Step, Value, ValueInfo, place,
 };
 
 /// A program and how it connects to the graph.
@@ -77,7 +77,7 @@ impl Builder<'_> {
         let Some((DatumType::F32, shape)) = self.graph.tensor(source) else { return };
         let readers: Vec<&Entry> = self.run.iter().filter(|e| e.inputs.contains(&source)).collect();
         let [first] = readers.as_slice() else { return };
-        let Layer::Quantize { reciprocal, zero_point } = first.layer else { return };
+        let Layer::Quantize { reciprocal, zero_point, bounds: [0, 255] } = first.layer else { return };
         if self.graph.users(source) != 1 || shape.len() != 4 || shape[1] != 3 {
             return;
         }
@@ -99,7 +99,9 @@ impl Builder<'_> {
         let readers = self.run.iter().filter(|e| e.inputs.contains(&codes));
         let scales = readers.filter_map(|e| match &e.layer {
             Layer::Conv(conv) => Some(conv.input_scale),
-            Layer::Dequantize(affine) | Layer::Average(affine) => Some(affine.scale),
+            Layer::Dequantize(affine) | Layer::Average(affine) | Layer::AveragePool { affine, .. } => {
+                Some(affine.scale)
+            }
             _ => None,
         });
         scales.into_iter().find(|s| s.recip() == reciprocal).unwrap_or_else(|| reciprocal.recip())
@@ -145,18 +147,43 @@ impl Builder<'_> {
                 return Ok(());
             }
             Layer::Conv(layer) => (self.conv(&entry.name, layer, input).map_err(refusal)?, false),
-            Layer::Dense(layer) => (self.dense(layer, input).map_err(refusal)?, false),
-            Layer::MaxPool { kernel, stride, padding } => {
+            Layer::Dense(layer) => (self.dense(&entry.name, layer, input).map_err(refusal)?, false),
+            Layer::MaxPool(Window { kernel, stride, padding }) => {
                 (Step::MaxPool { input, kernel: *kernel, stride: *stride, padding: *padding }, false)
             }
-            Layer::Quantize { reciprocal, zero_point } => {
+            Layer::AveragePool { window: Window { kernel, stride, padding }, count_padding, affine } => {
+                let pool = AveragePool {
+                    kernel: *kernel,
+                    stride: *stride,
+                    padding: *padding,
+                    count_padding: *count_padding,
+                    scale: affine.scale,
+                    zero_point: affine.zero_point,
+                };
+                (Step::AveragePool { input, pool }, true)
+            }
+            Layer::Quantize { reciprocal, zero_point, bounds } => {
                 let scale = self.exact_scale(entry.output, *reciprocal);
-                (self.quantize(input, Affine { scale, zero_point: *zero_point }), false)
+                (
+                    self.quantize(input, Codes { affine: Affine { scale, zero_point: *zero_point }, bounds: *bounds }),
+                    false,
+                )
             }
             Layer::Dequantize(affine) => (Step::Dequantize { input, affine: *affine }, true),
             Layer::Average(affine) => (Step::Average { input, affine: *affine }, true),
-            Layer::Add if inputs[0] == inputs[1] => return Err(refusal("a value is added to itself")),
-            Layer::Add => (Step::Add { operands: [self.operand(inputs[0]), self.operand(inputs[1])] }, true),
+            Layer::Pair { op, constants } => {
+                let other = match constants {
+                    Some(values) => self.constants(&entry.name, values),
+                    None => inputs[1],
+                };
+                if input == other {
+                    return Err(refusal("a value is paired with itself"));
+                }
+                (Step::Pair { op: *op, operands: [self.operand(input), self.operand(other)], codes: None }, true)
+            }
+            Layer::Concat(tables) => {
+                (Step::Concat { parts: inputs.into_iter().zip(tables.iter().cloned()).collect() }, false)
+            }
             Layer::Linear { weights, bias } => {
                 (Step::Linear { input, weights: weights.clone(), bias: bias.clone() }, true)
             }
@@ -180,42 +207,38 @@ impl Builder<'_> {
     }
 
     /// Quantising a sum adds straight to codes; whether anybody needs the float sum too, [`Builder::finish`] finds out.
-    fn quantize(&self, input: Value, affine: Affine) -> Step {
+    fn quantize(&self, input: Value, codes: Codes) -> Step {
         match self.maker(input) {
-            Some(Step::Add { operands: [a, b] }) if a.value() != b.value() => {
-                Step::AddCodes { operands: [*a, *b], affine }
+            Some(Step::Pair { op, operands, codes: None }) => {
+                Step::Pair { op: *op, operands: *operands, codes: Some(codes) }
             }
-            _ => Step::Quantize { input, affine },
+            _ => Step::Quantize { input, codes },
         }
+    }
+
+    /// A value that is always the same: one a channel.
+    fn constants(&mut self, name: &str, values: &[f32]) -> Value {
+        let step = Step::Constants { values: values.into() };
+        self.push(&format!("{name}.constants"), step, [1, 1, values.len()], true)
     }
 
     fn conv(&mut self, name: &str, layer: &ConvLayer, input: Value) -> Result<Step, &'static str> {
         const IMPOSSIBLE: &str = "the kernels do not take a layer of this shape";
         let mut spec = layer.spec.clone();
         let stored = self.values[input].shape[2];
-        let each = spec.in_channels / spec.groups.max(1);
-        let weights = channels_last(layer, each);
+        let mut weights = channels_last(layer, spec.in_channels / spec.groups.max(1));
+        if stored != spec.in_channels {
+            // the picture is stored with a fourth channel
+            weights = pad_channels(&weights, spec.in_channels, stored);
+            spec.in_channels = stored;
+        }
         let (weights, input) = match narrow(&weights) {
             Some(weights) => (weights, input),
             None => {
-                // w = a + b with both in i8, against every channel twice
-                let parts =
-                    halves(&weights).ok_or("its weights less their zero point do not fit into two 8-bit parts")?;
                 let [height, width, _] = self.values[input].shape;
-                let step = Step::Twice { input };
-                let input = self.push(&format!("{name}.twice"), step, [height, width, stored * 2], false);
-                spec.in_channels *= 2;
-                (parts, input)
+                let (step, parts) = eight_bits(&mut spec, &weights, input)?;
+                (parts, self.push(&format!("{name}.twice"), step, [height, width, spec.in_channels], false))
             }
-        };
-        let (each, wanted) = (spec.in_channels / spec.groups.max(1), self.values[input].shape[2]);
-        let weights = if wanted == spec.in_channels {
-            weights
-        } else {
-            // the picture is stored with a fourth channel
-            let widened = pad_channels(&weights, each, wanted);
-            spec.in_channels = wanted;
-            widened
         };
         let [height, width, _] = self.values[input].shape;
         let requantize = layer.requantize.clone();
@@ -226,12 +249,25 @@ impl Builder<'_> {
         Ok(Step::Conv { conv, input })
     }
 
-    fn dense(&self, layer: &DenseLayer, input: Value) -> Result<Step, &'static str> {
-        let (inputs, outputs) = (self.values[input].shape.iter().product(), layer.bias.len());
+    fn dense(&mut self, name: &str, layer: &DenseLayer, input: Value) -> Result<Step, &'static str> {
+        const IMPOSSIBLE: &str = "the kernels do not take a layer of this shape";
+        let (mut inputs, outputs) = (self.values[input].shape.iter().product::<usize>(), layer.bias.len());
+        let (weights, input) = match layer.weights.by_output().ok_or("its weights cannot be read")? {
+            Weights::Narrow(weights) => (weights, input),
+            Weights::Wide(weights) => {
+                if weights.len() != inputs * outputs {
+                    return Err(IMPOSSIBLE);
+                }
+                let extra = beyond(&weights, inputs, 1);
+                let parts = split(&weights, inputs, &extra).ok_or(TOO_WIDE)?;
+                let step = Step::Extend { input, channels: inputs, extra: extra.clone().into() };
+                inputs += extra.len();
+                (parts, self.push(&format!("{name}.twice"), step, [1, 1, inputs], false))
+            }
+        };
         let (zero_point, requantize) = (layer.input_zero_point, layer.requantize.clone());
-        let weights = layer.weights.by_output().ok_or("its weights less their zero point do not fit into 8 bits")?;
         let dense = Dense::new(self.options.kernel, inputs, outputs, &weights, &layer.bias, zero_point, requantize);
-        let dense = dense.map_err(|_| "the kernels do not take a layer of this shape")?;
+        let dense = dense.map_err(|_| IMPOSSIBLE)?;
         Ok(Step::Dense { dense, input })
     }
 
@@ -324,6 +360,53 @@ fn narrow(weights: &[i16]) -> Option<Vec<i8>> {
     weights.iter().map(|w| i8::try_from(*w).ok()).collect()
 }
 
+const TOO_WIDE: &str = "its weights less their zero point do not fit into two 8-bit parts";
+
+/// Weights of 9 bits in 8: each of those that do not fit is two that add up to it, and its channel is there twice. Usually one weight in
+/// thousands is such (the end of the range that the zero point is off-centre by), so all channels twice are the exception: where there is
+/// one input an output (depthwise), which has no room for another channel.
+///
+/// Returns the step that repeats the channels, and the weights.
+fn eight_bits(spec: &mut ConvSpec, weights: &[i16], input: Value) -> Result<(Step, Vec<i8>), &'static str> {
+    if spec.groups > 1 {
+        spec.in_channels *= 2;
+        return Ok((Step::Twice { input }, halves(weights).ok_or(TOO_WIDE)?));
+    }
+    // Winograd wants whole vectors of channels, the rest whole words
+    let winograd = spec.kernel == [3, 3] && spec.stride == [1, 1];
+    let extra = beyond(weights, spec.in_channels, if winograd { 32 } else { 4 });
+    let parts = split(weights, spec.in_channels, &extra).ok_or(TOO_WIDE)?;
+    let step = Step::Extend { input, channels: spec.in_channels, extra: extra.clone().into() };
+    spec.in_channels += extra.len();
+    Ok((step, parts))
+}
+
+/// The channels (the last axis, `channels` long) in which a weight does not fit 8 bits; some other one after them, up to a multiple of `unit`
+/// channels in all.
+fn beyond(weights: &[i16], channels: usize, unit: usize) -> Vec<usize> {
+    let mut wide = vec![false; channels];
+    for pixel in weights.chunks(channels.max(1)) {
+        wide.iter_mut().zip(pixel).for_each(|(wide, w)| *wide |= i8::try_from(*w).is_err());
+    }
+    let mut extra: Vec<usize> = (0..channels).filter(|c| wide[*c]).collect();
+    extra.resize((channels + extra.len()).next_multiple_of(unit) - channels, 0);
+    extra
+}
+
+/// The weights cut to 8 bits, followed by what was cut off in the `extra` channels (a channel's second time there is padding).
+fn split(weights: &[i16], channels: usize, extra: &[usize]) -> Option<Vec<i8>> {
+    let first: Vec<bool> = extra.iter().enumerate().map(|(i, c)| !extra[..i].contains(c)).collect();
+    let mut parts = Vec::with_capacity(weights.len() / channels.max(1) * (channels + extra.len()));
+    for pixel in weights.chunks(channels.max(1)) {
+        parts.extend(pixel.iter().map(|w| (*w).clamp(-128, 127) as i8));
+        for (&c, first) in extra.iter().zip(&first) {
+            let rest = if *first { pixel[c] - pixel[c].clamp(-128, 127) } else { 0 };
+            parts.push(i8::try_from(rest).ok()?);
+        }
+    }
+    Some(parts)
+}
+
 /// Each weight as two that add up to it: from -256 to 254, all but the one difference 255 - 0 of two bytes.
 fn halves(weights: &[i16]) -> Option<Vec<i8>> {
     let split = |w: &i16| {
@@ -334,8 +417,8 @@ fn halves(weights: &[i16]) -> Option<Vec<i8>> {
 }
 
 /// Weights of zero for stored channels that mean nothing.
-fn pad_channels(weights: &[i8], each: usize, wanted: usize) -> Vec<i8> {
-    let widen = |pixel: &[i8]| {
+fn pad_channels(weights: &[i16], each: usize, wanted: usize) -> Vec<i16> {
+    let widen = |pixel: &[i16]| {
         let mut wide = pixel.to_vec();
         wide.resize(wanted, 0);
         wide
@@ -356,6 +439,17 @@ mod tests {
         assert_eq!(halves(&[255]), None);
         assert_eq!(narrow(&[-128, 127]), Some(vec![-128, 127]));
         assert_eq!(narrow(&[0, 128]), None);
+    }
+
+    #[test]
+    fn only_channels_beyond_eight_bits_are_there_twice() {
+        let weights = [1, 130, -5, 7, -200, 2];
+        assert_eq!(beyond(&weights, 3, 1), [1]);
+        assert_eq!(beyond(&weights, 3, 4), [1]);
+        assert_eq!(beyond(&weights, 3, 8), [1, 0, 0, 0, 0]);
+        assert_eq!(split(&weights, 3, &[1]), Some(vec![1, 127, -5, 3, 7, -128, 2, -72]));
+        assert_eq!(split(&weights, 3, &[1, 0]), Some(vec![1, 127, -5, 3, 0, 7, -128, 2, -72, 0]));
+        assert_eq!(split(&[255], 1, &[0]), None);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::program::{Affine, Program, Run};
 use crate::kernels::{Kernel, Pool, Strategy};
 use build::Built;
 use graph::Graph;
-use rules::{Entry, Layer, Verdict};
+use rules::{Entry, Layer, Verdict, Window};
 
 /// How to lower.
 pub(super) struct Options {
@@ -128,10 +128,41 @@ fn recognise(model: &TypedModel, options: &Options) -> TractResult<Recognised> {
             Verdict::Foreign => {}
         }
     }
+    fuse_bounds(graph, &mut recognised.entries);
     if options.fuse_pools {
         fuse_pools(graph, &mut recognised.entries);
     }
     Ok(recognised)
+}
+
+/// A Relu or Clip on codes, which is a table, goes into the layer whose only reader it is; one that changes nothing becomes a view.
+fn fuse_bounds(graph: Graph, entries: &mut BTreeMap<usize, Entry>) {
+    let tables: Vec<usize> = entries.values().filter(|e| bounds(e).is_some()).map(|e| e.output.node).collect();
+    for table in tables {
+        let Some([low, high]) = bounds(&entries[&table]) else { continue };
+        let input = entries[&table].inputs[0];
+        let same_type = graph.tensor(input).map(|t| t.0) == graph.tensor(table.into()).map(|t| t.0);
+        if [low, high] == [0, 255] && same_type {
+            entries.entry(table).and_modify(|e| e.layer = Layer::View);
+            continue;
+        }
+        let maker = entries.get_mut(&input.node).and_then(|e| e.layer.bounds());
+        let Some([least, most]) = maker.filter(|_| graph.users(input) == 1) else { continue };
+        (*least, *most) = ((*least).clamp(low, high), (*most).clamp(low, high));
+        let (Some(mut maker), Some(table)) = (entries.remove(&input.node), entries.remove(&table)) else { continue };
+        maker.covers.push(input.node);
+        maker.covers.extend(table.covers);
+        maker.output = table.output;
+        entries.insert(maker.output.node, maker);
+    }
+}
+
+/// The bounds of a table that only clamps.
+fn bounds(entry: &Entry) -> Option<[u8; 2]> {
+    let Layer::Lookup(table) = &entry.layer else { return None };
+    let (low, high) = (table[0], table[255]);
+    let clamps = low <= high && (0..=255u8).all(|code| table[usize::from(code)] == code.clamp(low, high));
+    clamps.then_some([low, high])
 }
 
 /// A 2x2 max-pool of stride 2 goes into the convolution whose only reader it is.
@@ -153,7 +184,7 @@ fn fuse_pools(graph: Graph, entries: &mut BTreeMap<usize, Entry>) {
 }
 
 fn is_small_pool(entry: &Entry) -> bool {
-    matches!(entry.layer, Layer::MaxPool { kernel: [2, 2], stride: [2, 2], padding: [0, 0, 0, 0] })
+    matches!(entry.layer, Layer::MaxPool(Window { kernel: [2, 2], stride: [2, 2], padding: [0, 0, 0, 0] }))
 }
 
 /// The entries of each run, in the order of evaluation. Entries of runs that are not worth it are forgotten.

@@ -5,6 +5,7 @@
 
 mod arena;
 mod op;
+mod pair;
 mod saved;
 mod step;
 
@@ -18,8 +19,9 @@ use crate::kernels::{Pool, Scratch};
 
 pub(super) use arena::{Arena, Lifetime, Slot, place};
 pub(super) use op::{Run, RunState};
+pub(super) use pair::{Codes, Operand};
 pub(super) use saved::Saved;
-pub(super) use step::{Affine, External, Operand, Step};
+pub(super) use step::{Affine, External, Step};
 
 /// Why a program stopped; it means a mistake in the lowering, never bad pixels.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,9 +4,12 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::saved::table;
+use super::pair::{self, Codes, Operand};
+use super::saved::{table, tables};
 use super::{Program, ProgramError, Slot, Value, Workspace};
-use crate::kernels::{Conv, Dense, global_average, max_pool};
+use crate::kernels::{
+    AveragePool, Combine, Conv, Dense, Grid, average_pool, dequantize, global_average, max_pool, quantize,
+};
 
 /// `value = (code - zero_point) * scale`
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,16 +24,17 @@ pub(in crate::model) struct Affine {
 impl Affine {
     /// ONNX's QuantizeLinear: `clamp(round_ties_even(value / scale) + zero_point)`.
     pub(in crate::model) fn quantize(self, value: f32) -> u8 {
-        // Adding 1.5 * 2^23 leaves no bits below one: the sum is rounded to the nearest integer, ties to even. Compilers turn this into
-        // vectors on every CPU, unlike round_ties_even. What lies outside of ±512 saturates anyway; NaN becomes 0.
-        const ROUND: f32 = 12_582_912.0;
-        let steps = (value / self.scale).clamp(-512.0, 512.0);
-        ((steps + ROUND) - ROUND + f32::from(self.zero_point)) as u8
+        self.grid().code(value)
     }
 
     /// ONNX's DequantizeLinear.
     pub(in crate::model) fn dequantize(self, code: u8) -> f32 {
-        (i32::from(code) - i32::from(self.zero_point)) as f32 * self.scale
+        self.grid().value(code)
+    }
+
+    /// As the kernels take it.
+    pub(super) fn grid(self) -> Grid {
+        Grid { scale: self.scale, zero_point: self.zero_point }
     }
 }
 
@@ -43,23 +47,6 @@ pub(in crate::model) enum External<'a> {
     Signed(&'a [i8]),
     /// `f32`
     Floats(&'a [f32]),
-}
-
-/// A summand.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(in crate::model) enum Operand {
-    /// Dequantised on the way.
-    Codes(Value, Affine),
-    /// As it is.
-    Floats(Value),
-}
-
-impl Operand {
-    pub(in crate::model) fn value(self) -> Value {
-        match self {
-            Operand::Codes(value, _) | Operand::Floats(value) => value,
-        }
-    }
 }
 
 /// One step. Shapes are those of the values; layouts are NHWC.
@@ -79,16 +66,26 @@ pub(in crate::model) enum Step {
     Dense { dense: Dense, input: Value },
     /// Max-pool; padding at top, left, bottom, right.
     MaxPool { input: Value, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 4] },
+    /// An average pool, as floats.
+    AveragePool { input: Value, pool: AveragePool },
     /// Floats to codes.
-    Quantize { input: Value, affine: Affine },
+    Quantize { input: Value, codes: Codes },
     /// Codes to floats.
     Dequantize { input: Value, affine: Affine },
     /// The mean of each channel, as a float.
     Average { input: Value, affine: Affine },
-    /// The sum of two values of one shape, as floats.
-    Add { operands: [Operand; 2] },
-    /// The sum of two values of one shape, as codes.
-    AddCodes { operands: [Operand; 2], affine: Affine },
+    /// The sum or product of two values of one shape, or of one and a value a channel; as floats, or as codes.
+    Pair { op: Combine, operands: [Operand; 2], codes: Option<Codes> },
+    /// Floats that are always the same.
+    Constants {
+        #[serde(with = "crate::float_bits::many")]
+        values: Box<[f32]>,
+    },
+    /// Channels side by side, each part by its table.
+    Concat {
+        #[serde(with = "tables")]
+        parts: Vec<(Value, Option<Box<[u8; 256]>>)>,
+    },
     /// Fully connected, in floats: `weights [out][in]`.
     #[serde(skip)]
     Linear { input: Value, weights: Box<[f32]>, bias: Box<[f32]> },
@@ -100,17 +97,22 @@ pub(in crate::model) enum Step {
     },
     /// Every channel twice, side by side: for weights that need two `i8` each.
     Twice { input: Value },
+    /// Some channels once more, behind the others: for the few weights that need two `i8`.
+    Extend { input: Value, channels: usize, extra: Box<[usize]> },
 }
 
 impl Step {
     /// The values read.
     pub(in crate::model) fn inputs(&self) -> Vec<Value> {
         match self {
-            Step::Image { .. } | Step::Import { .. } => Vec::new(),
-            Step::Add { operands } | Step::AddCodes { operands, .. } => operands.iter().map(|o| o.value()).collect(),
+            Step::Image { .. } | Step::Import { .. } | Step::Constants { .. } => Vec::new(),
+            Step::Pair { operands, .. } => operands.iter().map(|o| o.value()).collect(),
+            Step::Concat { parts } => parts.iter().map(|(value, _)| *value).collect(),
             Step::Conv { input, .. }
             | Step::Dense { input, .. }
             | Step::MaxPool { input, .. }
+            | Step::AveragePool { input, .. }
+            | Step::Extend { input, .. }
             | Step::Quantize { input, .. }
             | Step::Dequantize { input, .. }
             | Step::Average { input, .. }
@@ -131,10 +133,14 @@ impl Step {
             Step::Quantize { .. } => "quantize".into(),
             Step::Dequantize { .. } => "dequantize".into(),
             Step::Average { .. } => "average".into(),
-            Step::Add { .. } | Step::AddCodes { .. } => "add".into(),
+            Step::AveragePool { .. } => "average-pool".into(),
+            Step::Pair { op: Combine::Add, .. } => "add".into(),
+            Step::Pair { op: Combine::Multiply, .. } => "multiply".into(),
+            Step::Constants { .. } => "constants".into(),
+            Step::Concat { .. } => "concat".into(),
             Step::Linear { .. } => "linear-f32".into(),
             Step::Lookup { .. } => "lookup".into(),
-            Step::Twice { .. } => "twice".into(),
+            Step::Twice { .. } | Step::Extend { .. } => "twice".into(),
         }
     }
 
@@ -174,16 +180,21 @@ impl Step {
                 max_pool(from, height_width(program, *input), channels, *kernel, *stride, *padding, to);
                 Ok(())
             }
-            Step::Quantize { input, affine } => {
+            Step::AveragePool { input, pool } => {
+                let [height, width, channels] = program.values[*input].shape;
+                let from = work.codes.get(codes(program, *input)?);
+                let to = work.floats.get_mut(floats(program, output)?);
+                average_pool(from, [height, width], channels, pool, to);
+                Ok(())
+            }
+            Step::Quantize { input, codes: to } => {
                 let from = work.floats.get(floats(program, *input)?);
-                let to = work.codes.get_mut(codes(program, output)?);
-                to.iter_mut().zip(from).for_each(|(to, &from)| *to = affine.quantize(from));
+                quantize(from, to.affine.grid(), to.bounds, work.codes.get_mut(codes(program, output)?));
                 Ok(())
             }
             Step::Dequantize { input, affine } => {
                 let from = work.codes.get(codes(program, *input)?);
-                let to = work.floats.get_mut(floats(program, output)?);
-                to.iter_mut().zip(from).for_each(|(to, &from)| *to = affine.dequantize(from));
+                dequantize(from, affine.grid(), work.floats.get_mut(floats(program, output)?));
                 Ok(())
             }
             Step::Average { input, affine } => {
@@ -193,8 +204,12 @@ impl Step {
                 global_average(from, height * width, channels, to, affine.scale, affine.zero_point);
                 Ok(())
             }
-            Step::Add { operands } => add(program, work, *operands, output),
-            Step::AddCodes { operands, affine } => add_codes(program, work, *operands, *affine, output),
+            Step::Pair { op, operands, codes } => pair::run(program, work, *op, *operands, *codes, output),
+            Step::Constants { values } => {
+                work.floats.get_mut(floats(program, output)?).copy_from_slice(values);
+                Ok(())
+            }
+            Step::Concat { parts } => concat(program, work, parts, output),
             Step::Linear { input, weights, bias } => {
                 let [from, to] = work.floats.disjoint([floats(program, *input)?, floats(program, output)?])?;
                 linear(from, weights, bias, to);
@@ -208,6 +223,16 @@ impl Step {
             Step::Twice { input } => {
                 let [from, to] = work.codes.disjoint([codes(program, *input)?, codes(program, output)?])?;
                 to.as_chunks_mut::<2>().0.iter_mut().zip(from).for_each(|(to, from)| *to = [*from; 2]);
+                Ok(())
+            }
+            Step::Extend { input, channels, extra } => {
+                let [from, to] = work.codes.disjoint([codes(program, *input)?, codes(program, output)?])?;
+                let pixels = from.chunks_exact(*channels).zip(to.chunks_exact_mut(channels + extra.len()));
+                for (from, to) in pixels {
+                    let (same, more) = to.split_at_mut(*channels);
+                    same.copy_from_slice(from);
+                    more.iter_mut().zip(extra).for_each(|(to, c)| *to = from[*c]);
+                }
                 Ok(())
             }
         }
@@ -225,14 +250,14 @@ fn height_width(program: &Program, value: Value) -> [usize; 2] {
     [height, width]
 }
 
-fn codes(program: &Program, value: Value) -> Result<&Range<usize>, ProgramError> {
+pub(super) fn codes(program: &Program, value: Value) -> Result<&Range<usize>, ProgramError> {
     match &program.values[value].slot {
         Slot::Codes(range) => Ok(range),
         Slot::Floats(_) => Err(ProgramError::Overlap),
     }
 }
 
-fn floats(program: &Program, value: Value) -> Result<&Range<usize>, ProgramError> {
+pub(super) fn floats(program: &Program, value: Value) -> Result<&Range<usize>, ProgramError> {
     match &program.values[value].slot {
         Slot::Floats(range) => Ok(range),
         Slot::Codes(_) => Err(ProgramError::Overlap),
@@ -293,69 +318,25 @@ pub(super) fn deinterleave<A: Copy, B>(from: &[A], to: &mut [B], channels: usize
     }
 }
 
-/// What each code stands for: 256 multiplications instead of one an element.
-fn dequantized(affine: Affine) -> [f32; 256] {
-    std::array::from_fn(|code| affine.dequantize(code as u8))
-}
-
-fn add(program: &Program, work: &mut Workspace, operands: [Operand; 2], output: Value) -> Result<(), ProgramError> {
-    let to = floats(program, output)?;
-    match operands {
-        [Operand::Codes(a, fa), Operand::Codes(b, fb)] => {
-            let (a, b) = (work.codes.get(codes(program, a)?), work.codes.get(codes(program, b)?));
-            let (fa, fb) = (dequantized(fa), dequantized(fb));
-            for ((to, &a), &b) in work.floats.get_mut(to).iter_mut().zip(a).zip(b) {
-                *to = fa[usize::from(a)] + fb[usize::from(b)];
-            }
-        }
-        [Operand::Floats(a), Operand::Codes(b, fb)] | [Operand::Codes(b, fb), Operand::Floats(a)] => {
-            let b = work.codes.get(codes(program, b)?);
-            let [a, to] = work.floats.disjoint([floats(program, a)?, to])?;
-            let fb = dequantized(fb);
-            for ((to, a), &b) in to.iter_mut().zip(a).zip(b) {
-                *to = *a + fb[usize::from(b)];
-            }
-        }
-        [Operand::Floats(a), Operand::Floats(b)] => {
-            let [a, b, to] = work.floats.disjoint([floats(program, a)?, floats(program, b)?, to])?;
-            for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
-                *to = *a + *b;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn add_codes(
+fn concat(
     program: &Program,
     work: &mut Workspace,
-    operands: [Operand; 2],
-    affine: Affine,
+    parts: &[(Value, Option<Box<[u8; 256]>>)],
     output: Value,
 ) -> Result<(), ProgramError> {
-    let to = codes(program, output)?;
-    match operands {
-        [Operand::Codes(a, fa), Operand::Codes(b, fb)] => {
-            let [a, b, to] = work.codes.disjoint([codes(program, a)?, codes(program, b)?, to])?;
-            let (fa, fb) = (dequantized(fa), dequantized(fb));
-            for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
-                *to = affine.quantize(fa[usize::from(*a)] + fb[usize::from(*b)]);
+    let channels = program.values[output].shape[2];
+    let mut first = 0;
+    for (part, table) in parts {
+        let each = program.values[*part].shape[2];
+        let [from, to] = work.codes.disjoint([codes(program, *part)?, codes(program, output)?])?;
+        for (from, to) in from.chunks_exact(each).zip(to.chunks_exact_mut(channels)) {
+            let to = &mut to[first..first + each];
+            match table {
+                None => to.copy_from_slice(from),
+                Some(table) => to.iter_mut().zip(from).for_each(|(to, from)| *to = table[usize::from(*from)]),
             }
         }
-        [Operand::Floats(a), Operand::Codes(b, fb)] | [Operand::Codes(b, fb), Operand::Floats(a)] => {
-            let [b, to] = work.codes.disjoint([codes(program, b)?, to])?;
-            let a = work.floats.get(floats(program, a)?);
-            let fb = dequantized(fb);
-            for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
-                *to = affine.quantize(*a + fb[usize::from(*b)]);
-            }
-        }
-        [Operand::Floats(a), Operand::Floats(b)] => {
-            let (a, b) = (work.floats.get(floats(program, a)?), work.floats.get(floats(program, b)?));
-            for ((to, a), b) in work.codes.get_mut(to).iter_mut().zip(a).zip(b) {
-                *to = affine.quantize(a + b);
-            }
-        }
+        first += each;
     }
     Ok(())
 }

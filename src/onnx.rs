@@ -5,7 +5,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 
 /// The floats of a tensor, however they are stored; `None` for other element types.
-pub(super) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
+pub(crate) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     if tensor.data_type != DataType::Float as i32 {
         return None;
     }
@@ -16,13 +16,13 @@ pub(super) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
 }
 
 /// Puts other floats into a tensor.
-pub(super) fn set_floats(tensor: &mut TensorProto, values: &[f32]) {
+pub(crate) fn set_floats(tensor: &mut TensorProto, values: &[f32]) {
     tensor.float_data = Vec::new();
     tensor.raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
 }
 
 /// The 64-bit integers of a small tensor (axes, a shape).
-pub(super) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
+pub(crate) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     if tensor.data_type != DataType::Int64 as i32 {
         return None;
     }
@@ -32,24 +32,36 @@ pub(super) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     Some(tensor.raw_data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
 }
 
+/// The elements of a tensor of 8-bit or 32-bit integers, however they are stored; `None` for other element types.
+pub(crate) fn codes(tensor: &TensorProto) -> Option<Vec<i32>> {
+    let raw = &tensor.raw_data;
+    Some(match DataType::try_from(tensor.data_type).ok()? {
+        DataType::Uint8 | DataType::Int8 | DataType::Int32 if raw.is_empty() => tensor.int32_data.clone(),
+        DataType::Uint8 => raw.iter().map(|b| i32::from(*b)).collect(),
+        DataType::Int8 => raw.iter().map(|b| i32::from(*b as i8)).collect(),
+        DataType::Int32 => raw.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect(),
+        _ => return None,
+    })
+}
+
 /// The axes of a tensor.
-pub(super) fn dims(tensor: &TensorProto) -> Vec<usize> {
+pub(crate) fn dims(tensor: &TensorProto) -> Vec<usize> {
     tensor.dims.iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect()
 }
 
 /// A tensor of raw bytes.
-pub(super) fn tensor(name: impl Into<String>, data_type: DataType, dims: &[usize], raw_data: Vec<u8>) -> TensorProto {
+pub(crate) fn tensor(name: impl Into<String>, data_type: DataType, dims: &[usize], raw_data: Vec<u8>) -> TensorProto {
     let dims = dims.iter().map(|d| *d as i64).collect();
     TensorProto { name: name.into(), data_type: data_type as i32, dims, raw_data, ..TensorProto::default() }
 }
 
 /// A tensor of floats.
-pub(super) fn float_tensor(name: impl Into<String>, dims: &[usize], values: &[f32]) -> TensorProto {
+pub(crate) fn float_tensor(name: impl Into<String>, dims: &[usize], values: &[f32]) -> TensorProto {
     tensor(name, DataType::Float, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
 }
 
 /// A node with one output.
-pub(super) fn node(op: &str, name: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
+pub(crate) fn node(op: &str, name: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
     NodeProto {
         op_type: op.into(),
         name: name.into(),
@@ -61,30 +73,30 @@ pub(super) fn node(op: &str, name: &str, inputs: &[&str], output: &str, attribut
 }
 
 /// An integer attribute.
-pub(super) fn integer(name: &str, i: i64) -> AttributeProto {
+pub(crate) fn integer(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i, r#type: AttributeType::Int as i32, ..AttributeProto::default() }
 }
 
 /// An attribute of integers.
-pub(super) fn integer_list(name: &str, ints: Vec<i64>) -> AttributeProto {
+pub(crate) fn integer_list(name: &str, ints: Vec<i64>) -> AttributeProto {
     AttributeProto { name: name.into(), ints, r#type: AttributeType::Ints as i32, ..AttributeProto::default() }
 }
 
-pub(super) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
+pub(crate) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
     node.attribute.iter().find(|a| a.name == name)
 }
 
 /// An integer attribute or its default.
-pub(super) fn integer_or(node: &NodeProto, name: &str, default: i64) -> i64 {
+pub(crate) fn integer_or(node: &NodeProto, name: &str, default: i64) -> i64 {
     attribute(node, name).map_or(default, |a| a.i)
 }
 
 /// A float attribute or its default.
-pub(super) fn float_or(node: &NodeProto, name: &str, default: f32) -> f32 {
+pub(crate) fn float_or(node: &NodeProto, name: &str, default: f32) -> f32 {
     attribute(node, name).map_or(default, |a| a.f)
 }
 
 /// Whether a node is of ONNX's own operator set.
-pub(super) fn is_standard(node: &NodeProto) -> bool {
+pub(crate) fn is_standard(node: &NodeProto) -> bool {
     node.domain.is_empty() || node.domain == "ai.onnx"
 }

@@ -1,0 +1,43 @@
+//! Quantised graphs in the forms that exporters write, rewritten to one: products as QLinearConv and QLinearMatMul, and everything else as
+//! a single operation in float between DequantizeLinear and QuantizeLinear. That is what `lower` knows; tract's own ops run it as well.
+//!
+//! | file | what |
+//! |---|---|
+//! | `graph` | a graph while it is rewritten |
+//! | `contrib` | onnxruntime's own operators (domain com.microsoft): to standard ones |
+//! | `tidy` | constants, zero points left out, weights that are quantised in the graph, one QuantizeLinear for many readers |
+//! | `movement` | operations that only move codes move codes, not floats |
+//! | `products` | Conv, Gemm and MatMul between DequantizeLinear and QuantizeLinear (the QDQ form): to QLinearConv and QLinearMatMul |
+//!
+//! What is not recognised stays as it is. Each step is a function from graph to graph.
+
+mod contrib;
+mod graph;
+mod movement;
+mod products;
+#[cfg(test)]
+mod tests;
+mod tidy;
+
+use tract_onnx::pb::{GraphProto, NodeProto};
+
+use graph::Graph;
+
+/// Rewrites a quantised graph; leaves any other alone.
+pub(super) fn canonical(proto: &mut GraphProto) {
+    if !proto.node.iter().any(is_quantised) {
+        return;
+    }
+    let mut graph = Graph::take(proto);
+    contrib::rewrite(&mut graph);
+    tidy::rewrite(&mut graph);
+    movement::rewrite(&mut graph);
+    products::rewrite(&mut graph);
+    graph.drop_unread();
+    graph.put_back(proto);
+}
+
+fn is_quantised(node: &NodeProto) -> bool {
+    matches!(node.op_type.as_str(), "QuantizeLinear" | "DequantizeLinear" | "QGemm")
+        || node.op_type.starts_with("QLinear")
+}
