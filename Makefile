@@ -2,7 +2,7 @@
 # CARGO_TARGET_DIR is honoured throughout.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm test-web fleet cross deb test-board bench-arm bench-peers motion lint
+.PHONY: help demo test test-arm test-web fleet cross deb test-board bench-arm bench-peers motion test-homeassistant lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -24,6 +24,10 @@ N ?= 50
 fleet: ## N=50 daemons at one broker that dies and comes back: connections a second, events lost, retained states, memory
 	@cross/packages.sh demo
 	SPOTTER_FLEET=$(N) cargo test --release --test fleet -- --ignored --nocapture a_fleet
+
+test-homeassistant: ## what Home Assistant finds, against its own schemas (its package from PyPI, in an environment of its own)
+	@cross/packages.sh homeassistant
+	tests/actions_mqtt/home_assistant.sh
 
 test-arm: ## the library's tests as aarch64 programs on three emulated cores
 	cross/test-arm.sh

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::recorder::{Recorder, push_bounded};
-use crate::actions::{ActionHandle, CameraStatus, Health, Message, Picture};
+use crate::actions::{ActionHandle, CameraStatus, Health, Message, Picture, Report};
 use crate::config::Plan;
 use crate::config::plan::{ActionPlan, RulePlan, StationPlan};
 use crate::rules::{Change, Event, Outcome, Verdict};
@@ -199,6 +199,14 @@ impl Dispatcher {
         self.board.parts.judged.get()
     }
 
+    /// Tells every action how the device is.
+    pub(super) fn report(&self, report: Report) {
+        let report = Arc::new(report);
+        for action in &self.routes.load().actions {
+            action.handle.send(Message::Report(report.clone()));
+        }
+    }
+
     /// Tells every action of a camera that came or went.
     pub(super) fn camera(&self, status: &CameraStatus) {
         for action in &self.routes.load().actions {
@@ -296,6 +304,8 @@ mod tests {
             device: "garden".into(),
             rules: plan.rules.iter().map(RuleInfo::from).collect(),
             cameras: vec!["c".into()],
+            views: vec![],
+            pins: vec![],
             observer: deliveries.clone(),
             control: crate::control::Control::new(|| ()),
         };

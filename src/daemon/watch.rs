@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::dispatch::Acting;
 use super::recorder::Recorder;
-use crate::actions::{Edge, Observer};
+use crate::actions::{CameraReport, Edge, Observer, Report};
 use crate::capture::Rgb;
 use crate::capture::supervise::CameraState;
 use crate::clock::Monotonic;
@@ -19,6 +19,7 @@ use crate::rules::{self, Change, Event, Observation, OffReason, RuleSet, RuleSta
 use crate::telemetry::board::{
     ActionFacts, Board, CameraBoard, CameraFacts, EdgeLine, EventLine, ModelFacts, Picture, RuleView, Top,
 };
+use crate::telemetry::thermal;
 
 /// Frames of each rule that a viewer is shown.
 const DOTS: usize = 60;
@@ -142,6 +143,11 @@ pub(super) struct Watcher {
     board: Arc<Board>,
     /// By rule: its views by name, and the last probabilities of each.
     dots: HashMap<Arc<str>, Dots>,
+    /// By view: the most probable class of the last frame, and how probable.
+    tops: HashMap<Arc<str>, (usize, f32)>,
+    /// By camera: the frames that it had delivered at the last report.
+    delivered: HashMap<Arc<str>, u64>,
+    reported: Monotonic,
 }
 
 /// The last probabilities of each view.
@@ -149,7 +155,8 @@ type Dots = Vec<(String, VecDeque<f32>)>;
 
 impl Watcher {
     pub(super) fn new(board: Arc<Board>) -> Self {
-        Self { board, dots: HashMap::new() }
+        let (dots, tops, delivered) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { board, dots, tops, delivered, reported: Monotonic::now() }
     }
 
     /// Forgets what is not laid out on the board any more.
@@ -159,6 +166,9 @@ impl Watcher {
             dots.retain(|(dots, _)| views.iter().any(|view| *view.name == **dots));
             rules.iter().any(|rule| rule.name == *name)
         });
+        // Another model may have other classes.
+        self.tops.clear();
+        self.delivered.retain(|name, _| self.board.camera(name).is_some());
     }
 
     /// The board that is written on.
@@ -189,6 +199,10 @@ impl Watcher {
             Some(region) => format!("{}/{region}", seen.camera),
             None => seen.camera.to_string(),
         };
+        let classes = seen.probabilities.iter().copied().enumerate();
+        if let Some(best) = classes.max_by(|(_, a), (_, b)| a.total_cmp(b)) {
+            self.tops.insert(name.as_str().into(), best);
+        }
         let watched = self.board.is_watched();
         // The board's rules are the set's, in the same order.
         for (status, rule) in rules.states().zip(self.board.rules().iter()) {
@@ -203,6 +217,31 @@ impl Watcher {
             self.pictured(&name, seen, labels);
             self.board.touch();
         }
+    }
+
+    /// How the device is, and has been since the last report.
+    pub(super) fn report(&mut self, labels: &Labels, now: Monotonic) -> Report {
+        let board = &self.board;
+        let views = board.views();
+        let tops = views.iter().filter_map(|view| {
+            let &(class, probability) = self.tops.get(&view.name)?;
+            Some((view.name.clone(), labels.get(class).unwrap_or_default().into(), probability))
+        });
+        let tops = tops.collect();
+        let seconds = now.since(self.reported).as_secs_f64().max(0.001);
+        let mut cameras = Vec::new();
+        for camera in board.cameras().iter() {
+            let count = camera.counters.captured.get();
+            let before = self.delivered.insert(camera.name.clone(), count).unwrap_or(0);
+            cameras.push(CameraReport {
+                camera: camera.name.clone(),
+                frames_per_second: count.saturating_sub(before) as f64 / seconds,
+                active: camera.active.load(Ordering::Relaxed),
+            });
+        }
+        self.reported = now;
+        let (thermal, thermal_step) = (thermal::read(&board.sysfs), board.thermal_step.load(Ordering::Relaxed));
+        Report { tops, cameras, thermal, thermal_step }
     }
 
     /// The classes of a frame that a viewer gets a picture of.

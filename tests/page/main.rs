@@ -168,7 +168,7 @@ fn a_viewer_gets_the_state_as_it_changes_and_no_secret() {
         assert!(read > 0, "{text}");
         text.push_str(&String::from_utf8_lossy(&buffer[..read]));
     }
-    assert!(text.contains("event: hello\ndata: {\"acts\":false,\"token\":true}"), "{text}");
+    assert!(text.contains("event: hello\ndata: {\"acts\":false,\"token\":true,\"photos\":false}"), "{text}");
     daemon.wait_for("/camera/feeder", |answer| answer.status == 200 && answer.head.contains("image/jpeg"));
 }
 

@@ -299,6 +299,9 @@ mod tests {
             chip = "pinctrl-rp1"
             line = 17
             mode = "pulse"
+            [action.broker]
+            type = "mqtt"
+            url = "mqtt://broker"
         "#,
         );
         for shown in [
