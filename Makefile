@@ -2,7 +2,7 @@
 # CARGO_TARGET_DIR is honoured throughout.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm test-web fleet cross test-board bench-arm bench-peers lint
+.PHONY: help demo test test-arm test-web fleet cross deb test-board bench-arm bench-peers motion test-homeassistant lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -25,11 +25,18 @@ fleet: ## N=50 daemons at one broker that dies and comes back: connections a sec
 	@cross/packages.sh demo
 	SPOTTER_FLEET=$(N) cargo test --release --test fleet -- --ignored --nocapture a_fleet
 
+test-homeassistant: ## what Home Assistant finds, against its own schemas (its package from PyPI, in an environment of its own)
+	@cross/packages.sh homeassistant
+	tests/actions_mqtt/home_assistant.sh
+
 test-arm: ## the library's tests as aarch64 programs on three emulated cores
 	cross/test-arm.sh
 
-cross: ## an aarch64 binary: target/aarch64-unknown-linux-gnu/release/spotter
+cross: ## an aarch64 binary: target/aarch64-unknown-linux-gnu/dist/spotter
 	cross/build.sh
+
+deb: ## the Debian package for the boards: target/deb/spotter_VERSION_arm64.deb
+	packaging/deb.sh
 
 test-board: ## an emulated arm64 board with a camera, GPIO, systemd and a broker: the whole way, on the shipped unit
 	tests/board/run.sh
@@ -39,6 +46,12 @@ bench-arm: ## instructions that a whole VGG16 executes on emulated ARM cores, an
 
 bench-peers: ## the full int8 VGG16 beside OpenVINO, LiteRT, onnxruntime and ncnn, in turns, as ratios
 	benches/peers/run.sh
+
+motion: ## the motion gate on a fixed camera's recording: frames classified, events lost or late, false alarms; and its cost a frame
+	@cross/packages.sh motion
+	cargo build --release
+	tests/motion/run.sh
+	cargo bench --bench motion
 
 lint: ## formatting and clippy, as the gate wants them
 	@cross/packages.sh build

@@ -58,6 +58,8 @@ impl Rig {
                 armed_by_mqtt: false,
             }],
             cameras: vec!["feeder".into()],
+            views: vec![],
+            pins: vec![],
             observer: Arc::new(Latencies(Mutex::new(sender))),
             control: spotter::control::Control::new(|| ()),
         };
@@ -133,6 +135,8 @@ fn others(folder: &Path, port: u16) -> Vec<ActionPlan> {
         ca: None,
         topic: "spotter".into(),
         discovery: None,
+        commands: false,
+        snapshots: false,
         outbox: 256,
     };
     let webhook = WebhookPlan {

@@ -63,6 +63,8 @@ fn absent_broker() -> ActionPlan {
         ca: None,
         topic: "spotter".into(),
         discovery: None,
+        commands: false,
+        snapshots: false,
         outbox: 16,
     };
     ActionPlan { name: "broker".into(), kind: ActionKind::Mqtt(plan) }
@@ -85,6 +87,8 @@ fn start(plans: &[ActionPlan]) -> (Vec<ActionHandle>, Arc<Edges>) {
             armed_by_mqtt: false,
         }],
         cameras: vec!["feeder".into()],
+        views: vec![],
+        pins: vec![],
         observer: observer.clone(),
         control: spotter::control::Control::new(|| ()),
     };

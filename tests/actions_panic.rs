@@ -73,6 +73,8 @@ fn a_panic_hook_drives_every_line_to_safety_from_any_thread() {
         device: "garden".into(),
         rules: vec![],
         cameras: vec![],
+        views: vec![],
+        pins: vec![],
         observer: Arc::new(PanicsOnHigh),
         control: spotter::control::Control::new(|| ()),
     };

@@ -35,6 +35,8 @@ impl Rig {
             device: "garden".into(),
             rules: vec![],
             cameras: vec![],
+            views: vec![],
+            pins: vec![],
             observer: delivered.clone(),
             control: crate::control::Control::new(|| ()),
         };

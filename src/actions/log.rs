@@ -147,6 +147,8 @@ mod tests {
             device: "garden".into(),
             rules: vec![],
             cameras: vec![],
+            views: vec![],
+            pins: vec![],
             observer: observer.clone(),
             control: crate::control::Control::new(|| ()),
         };

@@ -32,6 +32,7 @@ use crate::config::plan::{
 };
 use crate::control::Control;
 use crate::rules::Event;
+use crate::telemetry::thermal::Thermal;
 
 /// What an action is told.
 #[derive(Clone, Debug)]
@@ -51,6 +52,32 @@ pub enum Message {
         /// Whether it is armed now.
         armed: bool,
     },
+    /// How the device is, every few seconds. Every action is told.
+    Report(Arc<Report>),
+}
+
+/// How the device is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// By view (`camera` or `camera/region`): what its last classified frame was taken for, and how surely.
+    pub tops: Vec<(Arc<str>, Arc<str>, f32)>,
+    /// By camera.
+    pub cameras: Vec<CameraReport>,
+    /// How warm the board is.
+    pub thermal: Thermal,
+    /// How much less is done because of that, 0 to 3.
+    pub thermal_step: usize,
+}
+
+/// How a camera is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CameraReport {
+    /// Its name.
+    pub camera: Arc<str>,
+    /// Frames that it delivered, since the last report.
+    pub frames_per_second: f64,
+    /// Something moves before it; without a motion gate always.
+    pub active: bool,
 }
 
 /// A camera's state, as an operator is told it.
@@ -103,6 +130,10 @@ pub struct ActionContext {
     pub rules: Vec<RuleInfo>,
     /// The cameras, so that their states can be published before they first change.
     pub cameras: Vec<Arc<str>>,
+    /// What is classified: `camera` or `camera/region`.
+    pub views: Vec<Arc<str>>,
+    /// The actions that drive a pin; made from the plans at the start, whatever is written here.
+    pub pins: Vec<Arc<str>>,
     /// Who is told of edges and deliveries.
     pub observer: Arc<dyn Observer>,
     /// Where an action that hears commands (a broker's subscriptions) asks the daemon.
@@ -173,10 +204,15 @@ impl Workshop {
         Self(Shared::new(context, plans))
     }
 
-    /// Another configuration: `rules` and `cameras` are those that actions started from now on are told of, `plans` all actions that
+    /// Another configuration: `rules`, `cameras` and their `views` are those that actions started from now on are told of, `plans` all actions that
     /// there are. Actions that go on are told by [`ActionHandle::reconfigure`].
-    pub fn reconfigure(&mut self, rules: Vec<RuleInfo>, cameras: Vec<Arc<str>>, plans: &[ActionPlan]) {
-        self.0 = self.0.reconfigured(rules, cameras, plans);
+    pub fn reconfigure(
+        &mut self,
+        rules: Vec<RuleInfo>,
+        (cameras, views): (Vec<Arc<str>>, Vec<Arc<str>>),
+        plans: &[ActionPlan],
+    ) {
+        self.0 = self.0.reconfigured(rules, (cameras, views), plans);
     }
 
     /// What actions are told of the device now.

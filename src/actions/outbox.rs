@@ -35,7 +35,7 @@ impl Item for Arc<Event> {
     fn of(message: Message) -> Option<Self> {
         match message {
             Message::Event(event) | Message::Pictured(event, _) | Message::Standing(event) => Some(event),
-            Message::Camera(_) | Message::Armed { .. } => None,
+            Message::Camera(_) | Message::Armed { .. } | Message::Report(_) => None,
         }
     }
 

@@ -110,6 +110,11 @@ fn lines_of(rules: &[RuleInfo], plans: &[ActionPlan]) -> HashMap<Arc<str>, usize
     rules.iter().map(|rule| (rule.name.clone(), rule.actions.iter().filter(is_line).count())).collect()
 }
 
+/// The actions that drive a line.
+fn driving(plans: &[ActionPlan]) -> Vec<Arc<str>> {
+    plans.iter().filter(|plan| matches!(plan.kind, ActionKind::Gpio(_))).map(|plan| plan.name.clone()).collect()
+}
+
 /// What all actions are given, and what they know of each other.
 pub(super) struct Shared {
     context: ActionContext,
@@ -121,13 +126,19 @@ impl Shared {
     pub(super) fn new(mut context: ActionContext, plans: &[ActionPlan]) -> Arc<Self> {
         let pins = Arc::new(PinBook::new(&context, plans));
         context.observer = Arc::new(Noting { pins: pins.clone(), observer: context.observer });
+        context.pins = driving(plans);
         Arc::new(Self { context, pins })
     }
 
     /// For the actions of another configuration, whose pins are noted in the same book.
-    pub(super) fn reconfigured(&self, rules: Vec<RuleInfo>, cameras: Vec<Arc<str>>, plans: &[ActionPlan]) -> Arc<Self> {
+    pub(super) fn reconfigured(
+        &self,
+        rules: Vec<RuleInfo>,
+        (cameras, views): (Vec<Arc<str>>, Vec<Arc<str>>),
+        plans: &[ActionPlan],
+    ) -> Arc<Self> {
         *self.pins.lines.lock().unwrap_or_else(PoisonError::into_inner) = lines_of(&rules, plans);
-        let context = ActionContext { rules, cameras, ..self.context.clone() };
+        let context = ActionContext { rules, cameras, views, pins: driving(plans), ..self.context.clone() };
         Arc::new(Self { context, pins: self.pins.clone() })
     }
 
@@ -195,6 +206,8 @@ pub(super) mod tests {
             device: "garden".into(),
             rules: vec![rule("cat", &["one", "log", "two"]), rule("dog", &["log"])],
             cameras: vec![],
+            views: vec![],
+            pins: vec![],
             observer: Arc::new(Nobody),
             control: crate::control::Control::new(|| ()),
         };

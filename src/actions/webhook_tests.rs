@@ -100,6 +100,8 @@ fn start(plan: &WebhookPlan) -> (ActionHandle, Arc<Delivered>) {
         device: "garden".into(),
         rules: vec![],
         cameras: vec![],
+        views: vec![],
+        pins: vec![],
         observer: delivered.clone(),
         control: crate::control::Control::new(|| ()),
     };

@@ -175,6 +175,8 @@ fn mqtt(table: &Table<'_>) -> MqttPlan {
         ca: table.path("ca"),
         topic: table.parsed("topic", values::topic).unwrap_or_else(|| DEFAULT_TOPIC.to_owned()),
         discovery: prefix,
+        commands: table.boolean("commands").unwrap_or(false),
+        snapshots: table.boolean("snapshots").unwrap_or(false),
         outbox: table
             .integer("outbox", 1..=65_536)
             .and_then(|events| usize::try_from(events).ok())

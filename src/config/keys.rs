@@ -309,6 +309,8 @@ pub const KEYS: &[Key] = &[
     key(Mqtt, "credential", STRING, Means("see `password`"), "a systemd credential (`LoadCredential=NAME:FILE` in the unit) whose first line is the password", "\"mqtt\""),
     key(Mqtt, "ca", STRING, Means("the system's authorities"), "with TLS: a PEM file of the authorities to trust", "\"ca.pem\""),
     key(Mqtt, "discovery", "true, false or a string", Default("true"), "Home Assistant's discovery: on, off, or under another prefix than `homeassistant`", "false"),
+    key(Mqtt, "commands", BOOLEAN, Default("false"), "`PRESS` on `TOPIC/DEVICE/action/ACTION/test` drives the action's pin for a second; let the broker's access list say who may publish there", "true"),
+    key(Mqtt, "snapshots", BOOLEAN, Default("false"), "the frame that turned a rule on is published, at most 640 pixels wide", "true"),
     key(Mqtt, "outbox", INTEGER, Default("256"), "events that wait for an absent broker, 1 to 65536; then the oldest is dropped and counted", "1000"),
 
     key(Log, "type", STRING, Required, "a line of JSON an event", "\"log\""),

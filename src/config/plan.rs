@@ -472,6 +472,10 @@ pub struct MqttPlan {
     pub topic: String,
     /// Home Assistant's discovery prefix (`homeassistant`); `None` publishes no discovery.
     pub discovery: Option<String>,
+    /// Whoever may publish under the device's topics may test pins.
+    pub commands: bool,
+    /// The frame that turned a rule on is published.
+    pub snapshots: bool,
     /// How many events wait for an absent broker before the oldest is dropped and counted.
     pub outbox: usize,
 }

@@ -188,6 +188,8 @@ fn the_example_gives_its_plan() {
         ca: Some("/etc/ca.pem".into()),
         topic: "spotter".into(),
         discovery: Some("homeassistant".into()),
+        commands: false,
+        snapshots: false,
         outbox: 256,
     });
     let events = ActionKind::Log(LogPlan { path: Some("/etc/spotter/events.jsonl".into()) });

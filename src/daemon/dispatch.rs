@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::recorder::{Recorder, push_bounded};
-use crate::actions::{ActionHandle, CameraStatus, Health, Message, Picture};
+use crate::actions::{ActionHandle, CameraStatus, Health, Message, Picture, Report};
 use crate::config::Plan;
 use crate::config::plan::{ActionPlan, RulePlan, StationPlan};
 use crate::rules::{Change, Event, Outcome, Verdict};
@@ -89,12 +89,15 @@ impl Dispatcher {
     }
 
     /// Hands events on, to the pins first; never waits. `picture` gives the frame that decided them: it is asked once at most, only if an
-    /// action wants it, and after every other action has its events.
+    /// action or the page wants it, and after every other action has its events.
     pub(super) fn events(&self, events: Vec<Event>, picture: impl FnOnce() -> Option<Picture>) {
         if events.is_empty() {
             return;
         }
-        super::watch::events(&self.board, &events);
+        let mut turned_on = super::watch::events(&self.board, &events);
+        if !self.board.keeps_event_pictures() {
+            turned_on.clear();
+        }
         let routes = self.routes.load_full();
         let events = events.into_iter().map(Arc::new);
         let events: Vec<_> = events.map(|event| (self.receivers(&routes, &event), event)).collect();
@@ -118,7 +121,7 @@ impl Dispatcher {
             log_event(event);
             push_bounded(&mut self.recorder.lock().events, event.clone());
         }
-        if pictured.is_empty() {
+        if pictured.is_empty() && turned_on.is_empty() {
             return;
         }
         let picture = picture().map(Arc::new);
@@ -128,6 +131,9 @@ impl Dispatcher {
                 None => Message::Event(event),
             };
             action.send(message);
+        }
+        if let Some(picture) = picture.filter(|_| !turned_on.is_empty()) {
+            super::watch::event_picture(&self.board, turned_on, &picture);
         }
     }
 
@@ -191,6 +197,14 @@ impl Dispatcher {
     /// Parts that were judged since the start.
     pub(super) fn verdicts(&self) -> u64 {
         self.board.parts.judged.get()
+    }
+
+    /// Tells every action how the device is.
+    pub(super) fn report(&self, report: Report) {
+        let report = Arc::new(report);
+        for action in &self.routes.load().actions {
+            action.handle.send(Message::Report(report.clone()));
+        }
     }
 
     /// Tells every action of a camera that came or went.
@@ -290,6 +304,8 @@ mod tests {
             device: "garden".into(),
             rules: plan.rules.iter().map(RuleInfo::from).collect(),
             cameras: vec!["c".into()],
+            views: vec![],
+            pins: vec![],
             observer: deliveries.clone(),
             control: crate::control::Control::new(|| ()),
         };

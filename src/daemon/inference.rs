@@ -8,7 +8,7 @@ use super::cameras::Camera;
 use super::heat::Heat;
 use super::recorder::{Recorder, Sighting, push_bounded};
 use super::watch::Watcher;
-use crate::actions::Picture;
+use crate::actions::{Picture, Report};
 use crate::capture::{Frame, Rgb, decode};
 use crate::clock::Monotonic;
 use crate::config::plan::{Orientation, RegionPlan, SourcePlan, ThermalPlan};
@@ -217,6 +217,11 @@ impl Inference {
             self.watcher.board().thermal_step.store(step, Ordering::Relaxed);
             self.watcher.board().touch();
         }
+    }
+
+    /// How the device is, for those who are told now and then.
+    pub(super) fn report(&mut self, now: Monotonic) -> Report {
+        self.watcher.report(self.model.labels(), now)
     }
 
     /// What the status line says of the heat.

@@ -22,6 +22,7 @@ use crate::clock::Monotonic;
 use crate::config::Plan;
 use crate::control::Command;
 use crate::inputs::Inputs;
+use crate::rules;
 use crate::rules::adopt::Common;
 use crate::rules::station::Request;
 use crate::web::Page;
@@ -30,6 +31,8 @@ use crate::web::Page;
 const EMPTY_WAIT: Duration = Duration::from_secs(5);
 /// How often the end of a `--once` run, a stop and the status line are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// How often the actions are told how the device is: often enough for a curve, seldom enough for thousands of boards at a broker.
+const REPORTS: Duration = Duration::from_secs(10);
 /// How long an action that a configuration has no more, or otherwise, may drain its outbox. No frame is looked at meanwhile.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -140,6 +143,7 @@ impl<'a> Loop<'a> {
 
     fn watch(&mut self) -> Result<(), DaemonError> {
         let mut housekeeping = Monotonic::now();
+        let mut reported = housekeeping;
         while !self.plumbing.stop.load(Ordering::SeqCst) {
             while let Some(command) = self.plumbing.control.next() {
                 self.obey(&command);
@@ -169,6 +173,10 @@ impl<'a> Loop<'a> {
             }
             if now.since(housekeeping) >= HOUSEKEEPING {
                 housekeeping = now;
+                if now.since(reported) >= REPORTS {
+                    reported = now;
+                    self.plumbing.dispatcher.report(self.inference.report(now));
+                }
                 self.notifier.status(&self.status());
             }
         }
@@ -318,7 +326,8 @@ impl Loop<'_> {
             log::warn!("action {name}: its outbox was not empty within {LEAVE:?}; what is left is lost");
         }
         let (rules, cameras) = (plan.rules.iter().map(RuleInfo::from), plan.cameras.iter().map(|it| it.name.clone()));
-        self.workshop.reconfigure(rules.collect(), cameras.collect(), &plan.actions);
+        let views = rules::views_of(plan).iter().map(|view| view.to_string().into()).collect();
+        self.workshop.reconfigure(rules.collect(), (cameras.collect(), views), &plan.actions);
         let is_new = |name: &str| !change.keeps_action(name);
         let new: Vec<_> = plan.actions.iter().filter(|it| is_new(&it.name)).cloned().collect();
         let handles = self.workshop.start(&new)?;

@@ -168,6 +168,8 @@ fn action_context(plan: &Plan, observer: Arc<watch::Witness>, control: Arc<Contr
         device: plan.device.as_str().into(),
         rules: plan.rules.iter().map(RuleInfo::from).collect(),
         cameras: plan.cameras.iter().map(|c| c.name.clone()).collect(),
+        views: rules::views_of(plan).iter().map(|view| view.to_string().into()).collect(),
+        pins: vec![],
         observer,
         control,
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::dispatch::Acting;
 use super::recorder::Recorder;
-use crate::actions::{Edge, Observer};
+use crate::actions::{CameraReport, Edge, Observer, Report};
 use crate::capture::Rgb;
 use crate::capture::supervise::CameraState;
 use crate::clock::Monotonic;
@@ -15,10 +15,11 @@ use crate::config::plan::{ActionKind, Level, Orientation};
 use crate::model::{Labels, Model};
 use crate::motion::Skip;
 use crate::preprocess;
-use crate::rules::{self, Change, Event, Observation, RuleSet, RuleStatus};
+use crate::rules::{self, Change, Event, Observation, OffReason, RuleSet, RuleStatus};
 use crate::telemetry::board::{
     ActionFacts, Board, CameraBoard, CameraFacts, EdgeLine, EventLine, ModelFacts, Picture, RuleView, Top,
 };
+use crate::telemetry::thermal;
 
 /// Frames of each rule that a viewer is shown.
 const DOTS: usize = 60;
@@ -26,6 +27,8 @@ const DOTS: usize = 60;
 const TOP: usize = 5;
 /// A picture's longer side at most, in pixels: enough for a phone, and copied in a fraction of a millisecond.
 const PICTURE: u32 = 640;
+/// The same of an event's picture, which is kept.
+const EVENT_PICTURE: u32 = 320;
 
 /// The board is one of `plan` from now on.
 pub(super) fn lay_out(board: &Board, plan: &Plan) {
@@ -81,9 +84,11 @@ pub(super) fn camera(board: &Board, camera: &CameraBoard, state: &CameraState) {
     board.touch();
 }
 
-/// Notes events, of frames and of time alike.
-pub(super) fn events(board: &Board, events: &[Event]) {
+/// Notes events, of frames and of time alike; the numbers of those that turned a rule on.
+pub(super) fn events(board: &Board, events: &[Event]) -> Vec<u64> {
+    let mut turned_on = Vec::new();
     for event in events {
+        let id = board.count_event();
         let on = event.change.is_on();
         if let Some(rule) = board.rules().iter().find(|rule| rule.name == event.rule) {
             rule.on.store(on, Ordering::Relaxed);
@@ -98,9 +103,17 @@ pub(super) fn events(board: &Board, events: &[Event]) {
             None => event.camera.to_string(),
         };
         let (rule, label, probability) = (event.rule.clone(), event.label.clone(), event.probability);
-        board.events.push(EventLine { at: event.decided, rule, on, view, label, probability });
+        board.events.push(EventLine { id, at: event.decided, rule, on, view, label, probability });
         board.touch();
+        turned_on.extend(on.then_some(id));
     }
+    turned_on
+}
+
+/// Keeps a small copy of the frame that turned rules on.
+pub(super) fn event_picture(board: &Board, events: Vec<u64>, frame: &crate::actions::Picture) {
+    let small = shrunk(&frame.rgb, EVENT_PICTURE);
+    board.picture_events(events, picture(small, frame.orientation, 0));
 }
 
 /// Told of edges and deliveries by the actions' threads.
@@ -130,6 +143,11 @@ pub(super) struct Watcher {
     board: Arc<Board>,
     /// By rule: its views by name, and the last probabilities of each.
     dots: HashMap<Arc<str>, Dots>,
+    /// By view: the most probable class of the last frame, and how probable.
+    tops: HashMap<Arc<str>, (usize, f32)>,
+    /// By camera: the frames that it had delivered at the last report.
+    delivered: HashMap<Arc<str>, u64>,
+    reported: Monotonic,
 }
 
 /// The last probabilities of each view.
@@ -137,7 +155,8 @@ type Dots = Vec<(String, VecDeque<f32>)>;
 
 impl Watcher {
     pub(super) fn new(board: Arc<Board>) -> Self {
-        Self { board, dots: HashMap::new() }
+        let (dots, tops, delivered) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { board, dots, tops, delivered, reported: Monotonic::now() }
     }
 
     /// Forgets what is not laid out on the board any more.
@@ -147,6 +166,9 @@ impl Watcher {
             dots.retain(|(dots, _)| views.iter().any(|view| *view.name == **dots));
             rules.iter().any(|rule| rule.name == *name)
         });
+        // Another model may have other classes.
+        self.tops.clear();
+        self.delivered.retain(|name, _| self.board.camera(name).is_some());
     }
 
     /// The board that is written on.
@@ -177,6 +199,10 @@ impl Watcher {
             Some(region) => format!("{}/{region}", seen.camera),
             None => seen.camera.to_string(),
         };
+        let classes = seen.probabilities.iter().copied().enumerate();
+        if let Some(best) = classes.max_by(|(_, a), (_, b)| a.total_cmp(b)) {
+            self.tops.insert(name.as_str().into(), best);
+        }
         let watched = self.board.is_watched();
         // The board's rules are the set's, in the same order.
         for (status, rule) in rules.states().zip(self.board.rules().iter()) {
@@ -184,12 +210,38 @@ impl Watcher {
             remember(dots, &status, &name);
             if watched {
                 rule.live.store(Some(Arc::new(live(&status, dots))));
+                rule.why.store(obstacle(&status, Monotonic::now()).map(Arc::new));
             }
         }
         if watched {
             self.pictured(&name, seen, labels);
             self.board.touch();
         }
+    }
+
+    /// How the device is, and has been since the last report.
+    pub(super) fn report(&mut self, labels: &Labels, now: Monotonic) -> Report {
+        let board = &self.board;
+        let views = board.views();
+        let tops = views.iter().filter_map(|view| {
+            let &(class, probability) = self.tops.get(&view.name)?;
+            Some((view.name.clone(), labels.get(class).unwrap_or_default().into(), probability))
+        });
+        let tops = tops.collect();
+        let seconds = now.since(self.reported).as_secs_f64().max(0.001);
+        let mut cameras = Vec::new();
+        for camera in board.cameras().iter() {
+            let count = camera.counters.captured.get();
+            let before = self.delivered.insert(camera.name.clone(), count).unwrap_or(0);
+            cameras.push(CameraReport {
+                camera: camera.name.clone(),
+                frames_per_second: count.saturating_sub(before) as f64 / seconds,
+                active: camera.active.load(Ordering::Relaxed),
+            });
+        }
+        self.reported = now;
+        let (thermal, thermal_step) = (thermal::read(&board.sysfs), board.thermal_step.load(Ordering::Relaxed));
+        Report { tops, cameras, thermal, thermal_step }
     }
 
     /// The classes of a frame that a viewer gets a picture of.
@@ -205,12 +257,23 @@ impl Watcher {
     /// Keeps a copy of `rgb` if somebody wants one: a small one to look at, a whole one for a training photo.
     pub(super) fn picture(&self, camera: &CameraBoard, orientation: Orientation, rgb: &Rgb, sequence: u64) {
         if camera.picture.take_want() {
-            camera.picture.store(picture(shrunk(rgb), orientation, sequence));
+            camera.picture.store(picture(shrunk(rgb, PICTURE), orientation, sequence));
             self.board.touch();
         }
         if camera.photo.take_want() {
             camera.photo.store(picture(rgb.clone(), orientation, sequence));
         }
+    }
+}
+
+/// What keeps a rule from firing whatever the frames show.
+fn obstacle(status: &RuleStatus, now: Monotonic) -> Option<String> {
+    let quiet = status.cooldown_end.filter(|&end| !status.on && now < end);
+    match status.closed {
+        Some(OffReason::Unscheduled) => Some("outside its schedule".into()),
+        Some(OffReason::Disarmed) => Some("disarmed".into()),
+        Some(OffReason::Stale) => Some("its camera delivers no frames".into()),
+        _ => quiet.map(|end| format!("cooldown: quiet for {:.0} s more", end.since(now).as_secs_f64().ceil())),
     }
 }
 
@@ -253,9 +316,9 @@ fn picture(rgb: Rgb, orientation: Orientation, sequence: u64) -> Picture {
     Picture { width, height, data, sequence, at: Monotonic::now() }
 }
 
-/// Every n-th pixel of every n-th row, so that the longer side is at most [`PICTURE`].
-fn shrunk(rgb: &Rgb) -> Rgb {
-    let step = rgb.width.max(rgb.height).div_ceil(PICTURE).max(1) as usize;
+/// Every n-th pixel of every n-th row, so that the longer side is at most `side`.
+fn shrunk(rgb: &Rgb, side: u32) -> Rgb {
+    let step = rgb.width.max(rgb.height).div_ceil(side).max(1) as usize;
     let (width, height) = (rgb.width as usize / step, rgb.height as usize / step);
     let mut data = Vec::with_capacity(width * height * 3);
     for row in rgb.data.chunks_exact(rgb.width as usize * 3).step_by(step).take(height) {
@@ -274,7 +337,7 @@ mod tests {
             [(1280, 720, (640, 360)), (640, 480, (640, 480)), (641, 7, (320, 3)), (1, 1, (1, 1))]
         {
             let rgb = Rgb { width, height, data: vec![7; width as usize * height as usize * 3] };
-            let picture = shrunk(&rgb);
+            let picture = shrunk(&rgb, PICTURE);
             assert_eq!((picture.width, picture.height), expected);
             assert_eq!(picture.data.len(), expected.0 as usize * expected.1 as usize * 3);
         }

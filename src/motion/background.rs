@@ -2,12 +2,12 @@
 //! "A new motion detection algorithm based on Σ-Δ background estimation", Pattern Recognition Letters 28(3), 2007).
 //!
 //! A block's expected brightness and its usual change both move by one step towards what is seen, however far that is away. So
-//! a thing that passes leaves hardly a trace, leaves in the wind become the block's own noise, and a thing that stays becomes
-//! scenery within a minute.
+//! a thing that passes leaves hardly a trace, and leaves in the wind become the block's own noise. What has not changed for a
+//! second is scenery: a thing that stays, and the ground that a thing has left which stood there.
 //!
-//! The sun, a cloud and a camera's automatic exposure change all blocks by the same factor: the median of the blocks' factors
-//! is taken out first. If most blocks still differ, it is another scene (a lamp was switched, the camera was moved), and learning
-//! begins anew.
+//! The sun, a cloud and a camera's automatic exposure change all blocks by much the same factor: if three quarters of them agree
+//! on one, it is taken out first. A thing, however large, brings no such agreement. If most blocks still differ, it is another scene (a lamp
+//! was switched, the camera was moved, a thing fills the picture), and learning begins anew.
 
 use std::time::Duration;
 
@@ -26,6 +26,10 @@ const DARK: u16 = 8 * UNITS;
 const ONE: u32 = 1 << 12;
 /// Factors nearer to one than this are no change of light: 2 %.
 const SAME_LIGHT: u32 = ONE / 50;
+/// Parts of a factor by which a block may miss it and still agree: its texture, and the camera's gamma.
+const AGREEMENT: u32 = 16;
+/// Steps without a change after which a block is scenery: a second.
+const STILL: u16 = 10;
 /// Tenths of the blocks that must differ for another scene.
 const NEW_SCENE: usize = 6;
 
@@ -47,6 +51,8 @@ pub struct Background {
     expected: Vec<u16>,
     /// By block: the usual change, amplified.
     noise: Vec<u16>,
+    /// By block: what it was at its last change, and the steps since then.
+    steady: Vec<(u16, u16)>,
     moving: Vec<bool>,
     factors: Vec<u32>,
     learnt: Monotonic,
@@ -55,9 +61,9 @@ pub struct Background {
 impl Background {
     /// Knows nothing; differences below `threshold` levels never count.
     pub fn new(threshold: u8) -> Self {
-        let (expected, noise, moving, factors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let least = u16::from(threshold) * UNITS;
-        Self { least, expected, noise, moving, factors, learnt: Monotonic::default() }
+        let (expected, noise, steady) = (Vec::new(), Vec::new(), Vec::new());
+        let (moving, factors, least) = (Vec::new(), Vec::new(), u16::from(threshold) * UNITS);
+        Self { least, expected, noise, steady, moving, factors, learnt: Monotonic::default() }
     }
 
     /// Knows nothing any more.
@@ -91,15 +97,22 @@ impl Background {
     fn learn_anew(&mut self, means: &[u16], now: Monotonic) {
         self.expected = means.to_vec();
         self.noise = vec![self.least; means.len()];
+        self.steady = means.iter().map(|&mean| (mean, 0)).collect();
         self.learnt = now;
     }
 
-    /// One step each towards what is seen.
+    /// One step each towards what is seen; all the way where nothing changes any more.
     fn learn(&mut self, means: &[u16]) {
-        for ((expected, noise), &seen) in self.expected.iter_mut().zip(&mut self.noise).zip(means) {
+        let blocks = self.expected.iter_mut().zip(&mut self.noise).zip(&mut self.steady).zip(&self.moving).zip(means);
+        for ((((expected, noise), (last, steps)), &moving), &seen) in blocks {
             *expected = towards(*expected, seen);
             let change = seen.abs_diff(*expected).saturating_mul(AMPLIFICATION).min(LOUDEST);
             *noise = towards(*noise, change);
+            (*last, *steps) =
+                if seen.abs_diff(*last) <= self.least { (*last, steps.saturating_add(1)) } else { (seen, 0) };
+            if moving && *steps >= STILL {
+                (*expected, *noise) = (seen, self.least);
+            }
         }
     }
 
@@ -114,7 +127,8 @@ impl Background {
         }
         let middle = self.factors.len() / 2;
         let factor = *self.factors.select_nth_unstable(middle).1;
-        if factor.abs_diff(ONE) > SAME_LIGHT {
+        let agreeing = self.factors.iter().filter(|own| own.abs_diff(factor) <= factor / AGREEMENT).count();
+        if factor.abs_diff(ONE) > SAME_LIGHT && agreeing * 4 >= self.factors.len() * 3 {
             let brightest = u32::from(u8::MAX) * u32::from(UNITS);
             for expected in &mut self.expected {
                 *expected = (u32::from(*expected) * factor / ONE).min(brightest) as u16;
@@ -180,18 +194,31 @@ mod tests {
     fn what_differs_moves_and_what_went_leaves_no_trace() {
         let mut scene = Scene::settled();
         let thing = |block: usize, base: i32| if block < 7 { base + 30 * LEVEL } else { base };
-        for _ in 0..20 {
+        for _ in 0..9 {
             assert_eq!(scene.frame(thing), Some(7));
         }
-        assert_eq!(scene.frame(|_, base| base), Some(0), "two seconds of it are forgotten");
+        assert_eq!(scene.frame(|_, base| base), Some(0), "it is forgotten at once");
     }
 
     #[test]
-    fn what_stays_becomes_scenery_within_a_minute() {
+    fn what_stays_becomes_scenery_and_so_does_the_ground_that_it_leaves() {
         let mut scene = Scene::settled();
         let thing = |block: usize, base: i32| if block < 7 { base + 60 * LEVEL } else { base };
-        let frames = (0..1200).take_while(|_| scene.frame(thing) != Some(0)).count();
-        assert!((50..600).contains(&frames), "{frames} frames of 100 ms");
+        for painted in [true, false] {
+            let paint = |block: usize, base: i32| if painted { thing(block, base) } else { base };
+            let frames = (0..1200).take_while(|_| scene.frame(paint) == Some(7)).count();
+            assert!((10..=12).contains(&frames), "{frames} frames of 100 ms");
+            assert!((0..20).all(|_| scene.frame(paint) == Some(0)));
+        }
+    }
+
+    /// A photo that filled half of the picture was taken for a change of light, and its going for motion without an end.
+    #[test]
+    fn a_thing_that_fills_half_of_the_picture_is_no_change_of_light() {
+        let mut scene = Scene::settled();
+        let thing = |block: usize, base: i32| if block < 52 { 30 * LEVEL + base / 4 } else { base };
+        assert!((0..9).all(|_| scene.frame(thing).is_some_and(|moving| moving >= 45)));
+        assert_eq!(scene.frame(|_, base| base), Some(0));
     }
 
     #[test]
@@ -238,8 +265,8 @@ mod tests {
         let mut fast = Background::new(4);
         let at = |ms| Monotonic::from_duration(Duration::from_millis(ms));
         fast.see(&[1000; 4], &[true; 4], at(0));
-        // 200 frames in 2 seconds move the expectation by 20 steps.
-        (0..200).for_each(|n| _ = fast.see(&[1000, 1000, 1000, 1400], &[true; 4], at(n * 10)));
-        assert!((1018..=1021).contains(&fast.expected[3]), "{:?}", fast.expected);
+        // 90 frames in 0.9 seconds move the expectation by 8 steps.
+        (0..90).for_each(|n| _ = fast.see(&[1000, 1000, 1000, 1400], &[true; 4], at(n * 10)));
+        assert!((1008..=1009).contains(&fast.expected[3]), "{:?}", fast.expected);
     }
 }

@@ -17,6 +17,8 @@ use crate::clock::Monotonic;
 
 /// Events and edges that a viewer is shown at most.
 const SHOWN: usize = 64;
+/// Events with a picture at most: 173 kB each where a camera is 16:9.
+const PICTURED: usize = 16;
 
 /// The stages whose time is measured, in the order of the data's way.
 #[derive(Debug, Default)]
@@ -183,6 +185,8 @@ pub struct RuleBoard {
     pub turned_on: Counter,
     /// Times it turned off.
     pub turned_off: Counter,
+    /// What keeps it from firing at the moment, whatever the frames show.
+    pub why: ArcSwapOption<String>,
     /// How far from firing it is; nothing before somebody looked.
     pub live: ArcSwapOption<Vec<RuleView>>,
 }
@@ -200,9 +204,20 @@ pub struct RuleView {
     pub dots: Vec<f32>,
 }
 
+/// The picture of the frame that turned rules on.
+#[derive(Debug)]
+pub struct EventPicture {
+    /// The events' numbers.
+    pub events: Vec<u64>,
+    /// Small.
+    pub picture: Picture,
+}
+
 /// An event for people.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventLine {
+    /// Counted from 0 since the start.
+    pub id: u64,
     /// Of the monotonic clock.
     pub at: Monotonic,
     /// The rule.
@@ -273,6 +288,8 @@ pub struct Board {
     pub parts: Parts,
     /// The last ones, oldest first.
     pub events: Recently<EventLine>,
+    event_pictures: Recently<EventPicture>,
+    event_count: AtomicU64,
     /// The last ones, oldest first.
     pub edges: Recently<EdgeLine>,
     actions: std::sync::OnceLock<ActionSource>,
@@ -293,9 +310,14 @@ impl<T> Default for Recently<T> {
 impl<T> Recently<T> {
     /// Adds one; the oldest makes room.
     pub fn push(&self, item: T) {
+        self.push_within(item, SHOWN);
+    }
+
+    /// Adds one of `most`.
+    fn push_within(&self, item: T, most: usize) {
         let item = Arc::new(item);
         self.0.rcu(|old| {
-            let skip = (old.len() + 1).saturating_sub(SHOWN);
+            let skip = (old.len() + 1).saturating_sub(most);
             old.iter().skip(skip).cloned().chain([item.clone()]).collect::<VecDeque<_>>()
         });
     }
@@ -354,6 +376,7 @@ impl RuleBoard {
             armed: ArcSwapOption::empty(),
             turned_on: Counter::default(),
             turned_off: Counter::default(),
+            why: ArcSwapOption::empty(),
             live: ArcSwapOption::empty(),
         }
     }
@@ -375,6 +398,8 @@ impl Board {
             reloads: Reloads::default(),
             parts: Parts::default(),
             events: Recently::default(),
+            event_pictures: Recently::default(),
+            event_count: AtomicU64::new(0),
             edges: Recently::default(),
             actions: std::sync::OnceLock::new(),
             viewers: AtomicUsize::new(0),
@@ -432,6 +457,27 @@ impl Board {
         let _ = self.actions.set(Box::new(source));
     }
 
+    /// The number of the next event.
+    pub fn count_event(&self) -> u64 {
+        self.event_count.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether pictures of events are kept: there is a page that shows them.
+    pub fn keeps_event_pictures(&self) -> bool {
+        self.actions.get().is_some()
+    }
+
+    /// Shows the frame of these events.
+    pub fn picture_events(&self, events: Vec<u64>, picture: Picture) {
+        self.event_pictures.push_within(EventPicture { events, picture }, PICTURED);
+        self.touch();
+    }
+
+    /// The pictures of the last events.
+    pub fn event_pictures(&self) -> Arc<VecDeque<Arc<EventPicture>>> {
+        self.event_pictures.all()
+    }
+
     /// How the actions are now.
     pub fn actions(&self) -> Vec<ActionFacts> {
         self.actions.get().map(|ask| ask()).unwrap_or_default()
@@ -486,6 +532,20 @@ mod tests {
         (0..SHOWN as u64 + 3).for_each(|n| recently.push(n));
         let all: Vec<u64> = recently.all().iter().map(|n| **n).collect();
         assert_eq!(all, (3..SHOWN as u64 + 3).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn pictures_of_events_are_few_and_kept_only_for_a_page() {
+        let board = Board::new("garden".into());
+        assert!(!board.keeps_event_pictures());
+        board.connect_actions(Vec::new);
+        assert!(board.keeps_event_pictures());
+        for sequence in 0..PICTURED as u64 + 2 {
+            let picture = Picture { width: 1, height: 1, data: vec![0; 3], sequence, at: Monotonic::default() };
+            board.picture_events(vec![board.count_event()], picture);
+        }
+        let kept: Vec<u64> = board.event_pictures().iter().flat_map(|it| it.events.clone()).collect();
+        assert_eq!(kept, (2..PICTURED as u64 + 2).collect::<Vec<_>>());
     }
 
     #[test]

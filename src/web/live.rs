@@ -72,6 +72,13 @@ impl Live {
         self.pictures.lock().unwrap_or_else(PoisonError::into_inner).get(camera).map(|(_, bytes)| bytes.clone())
     }
 
+    /// The frame of an event, as JPEG: made when it is asked for, for few events are looked at.
+    pub(super) fn event(&self, id: u64) -> Option<Vec<u8>> {
+        let pictures = self.board.event_pictures();
+        let pictured = pictures.iter().find(|it| it.events.contains(&id))?;
+        jpeg(&pictured.picture, JPEG_QUALITY)
+    }
+
     /// Runs for as long as the page.
     pub(super) async fn run(&self) {
         let (mut samples, mut mark) = (VecDeque::new(), Mark::new(&self.board));
@@ -155,10 +162,12 @@ impl Live {
         let (board, now) = (&*self.board, Monotonic::now());
         let cameras: Vec<_> = board.cameras().iter().map(|camera| self.camera(camera, samples, mark, now)).collect();
         let ago = |at: Monotonic| now.since(at).as_secs_f64();
-        let thermal = thermal::read(&board.sysfs);
+        let (pictures, thermal) = (board.event_pictures(), thermal::read(&board.sysfs));
         json!({
             "device": *board.device,
             "version": env!("CARGO_PKG_VERSION"),
+            // Tells this run's events from another's.
+            "run": board.started.as_duration().as_nanos().to_string(),
             "uptime": ago(board.started),
             "model": board.model.load().as_ref().map(|model| json!({
                 "file": model.file, "kernel": model.kernel, "threads": model.threads, "classes": model.classes,
@@ -175,7 +184,7 @@ impl Live {
                 "depth": action.depth, "dropped": action.dropped,
             })).collect::<Vec<_>>(),
             "events": board.events.all().iter().rev().map(|event| json!({
-                "ago": ago(event.at), "rule": *event.rule, "on": event.on, "view": event.view, "label": *event.label,
+                "id": event.id, "picture": pictures.iter().any(|it| it.events.contains(&event.id)), "ago": ago(event.at), "rule": *event.rule, "on": event.on, "view": event.view, "label": *event.label,
                 "probability": event.probability,
             })).collect::<Vec<_>>(),
             "edges": board.edges.all().iter().map(|edge| json!({
@@ -233,6 +242,7 @@ fn rule(rule: &RuleBoard) -> Value {
         "armed": rule.armed.load().as_ref().map(|armed| **armed),
         "thresholds": [rule.thresholds.0, rule.thresholds.1],
         "times": rule.turned_on.get(),
+        "why": rule.why.load().as_ref().map(|why| why.to_string()),
         "views": rule.live.load().as_ref().map(|views| views.iter().map(|view| json!({
             "view": view.view, "label": *view.label, "hits": view.hits.0, "needed": view.hits.1, "window": view.hits.2,
             "dots": view.dots,

@@ -9,6 +9,7 @@
 //! | `/api/live` | its state as it changes: server-sent events | reading |
 //! | `/api/state` | the same once, for scripts | reading |
 //! | `/api/configuration` | the configuration in force, without secrets | reading |
+//! | `/event/ID` | the frame of one of the last events | reading |
 //! | `/camera/NAME` | the latest picture while somebody looks | reading |
 //! | `/metrics` | Prometheus's text format | reading |
 //! | `/healthz` | 200: the process runs | nothing |

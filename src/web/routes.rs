@@ -45,6 +45,7 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
         .route("/api/state", get(state))
         .route("/api/configuration", get(configuration))
         .route("/camera/{name}", get(picture))
+        .route("/event/{id}", get(event))
         .route("/metrics", get(scrape))
         .layer(middleware::from_fn_with_state(shared.clone(), readers));
     let mut all = reading
@@ -131,12 +132,20 @@ async fn picture(State(shared): State<Arc<Shared>>, Path(name): Path<String>) ->
     }
 }
 
+async fn event(State(shared): State<Arc<Shared>>, Path(id): Path<u64>) -> Response {
+    match shared.live.event(id) {
+        Some(bytes) => content("image/jpeg", bytes),
+        None => (StatusCode::NOT_FOUND, "no picture of that event: the last few are kept\n").into_response(),
+    }
+}
+
 /// Server-sent events: first who is asking, then the state as it changes. A viewer that is slow misses messages and not the last.
 async fn live(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
     let viewer = shared.board.watch();
     let receiver = shared.live.join();
     let acts = shared.access.has_session(&headers);
-    let hello = format!("event: hello\ndata: {{\"acts\":{acts},\"token\":{}}}\n\n", shared.access.has_token());
+    let (token, photos) = (shared.access.has_token(), shared.photos.is_some());
+    let hello = format!("event: hello\ndata: {{\"acts\":{acts},\"token\":{token},\"photos\":{photos}}}\n\n");
     let messages =
         futures_util::stream::unfold((Some(hello), receiver, viewer), |(hello, mut receiver, viewer)| async {
             if let Some(hello) = hello {

@@ -203,7 +203,8 @@ impl Watcher {
                 Happening::Incoming(Packet::SubAck(_)) => subscribed.store(true, Ordering::SeqCst),
                 Happening::Incoming(Packet::Publish(publish)) => theirs.lock().unwrap().push(Seen {
                     topic: publish.topic,
-                    payload: String::from_utf8(publish.payload.to_vec()).unwrap(),
+                    // A picture is no text.
+                    payload: String::from_utf8_lossy(&publish.payload).into_owned(),
                     retained: publish.retain,
                 }),
                 _ => {}
@@ -220,6 +221,12 @@ impl Watcher {
     /// Publishes at QoS 1, not retained.
     pub(crate) fn publish(&self, topic: &str, payload: &str) {
         self.client.publish(topic, QoS::AtLeastOnce, false, payload).unwrap();
+    }
+
+    /// Publishes at QoS 1, retained.
+    pub(crate) fn retain(&self, topic: &str, payload: &str) {
+        self.client.publish(topic, QoS::AtLeastOnce, true, payload).unwrap();
+        self.expect(topic, payload);
     }
 
     /// What came before the broker's death, to its last byte.
@@ -292,13 +299,14 @@ pub(crate) fn plan(port: u16) -> MqttPlan {
         ca: None,
         topic: "spotter".into(),
         discovery: None,
+        commands: false,
+        snapshots: false,
         outbox: 1000,
     }
 }
 
 impl Rig {
     pub(crate) fn new(plan: MqttPlan) -> Self {
-        let deliveries = Arc::new(Deliveries::default());
         let rule = |name: &str, action: &str| RuleInfo {
             name: name.into(),
             label: format!("The {name}"),
@@ -306,15 +314,23 @@ impl Rig {
             has_switch: name == "cat",
             armed_by_mqtt: name == "cat",
         };
+        Self::of(plan, vec![rule("cat", "broker"), rule("front door", "siren")], vec![])
+    }
+
+    /// With rules of one's own, and other actions beside it.
+    pub(crate) fn of(plan: MqttPlan, rules: Vec<RuleInfo>, others: Vec<ActionPlan>) -> Self {
+        let deliveries = Arc::new(Deliveries::default());
         let control = spotter::control::Control::new(|| ());
         let context = ActionContext {
             device: "garden".into(),
-            rules: vec![rule("cat", "broker"), rule("front door", "siren")],
+            rules,
             cameras: vec!["feeder".into()],
+            views: vec!["feeder".into()],
+            pins: vec![],
             observer: deliveries.clone(),
             control: control.clone(),
         };
-        let plans = [ActionPlan { name: "broker".into(), kind: ActionKind::Mqtt(plan) }];
+        let plans = [others, vec![ActionPlan { name: "broker".into(), kind: ActionKind::Mqtt(plan) }]].concat();
         let handle = actions::start(&plans, context).unwrap().pop().unwrap();
         Self { handle, deliveries, control }
     }

@@ -9,7 +9,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
-binary=${SPOTTER_BINARY:-$target/aarch64-unknown-linux-gnu/release/spotter}
+binary=${SPOTTER_BINARY:-$target/aarch64-unknown-linux-gnu/dist/spotter}
 
 "$root/cross/packages.sh" board
 [ -n "${SPOTTER_BINARY:-}" ] || "$root/cross/build.sh"

@@ -150,9 +150,15 @@ fn a_detection_is_shown_within_three_seconds_with_picture_bars_and_dots() {
         window.until("return document.querySelectorAll('#rule-cat circle').length > 0").await;
         window.until("return document.querySelector('.classes .percent').innerText.includes('%')").await;
         window.until(PICTURE).await;
+        window.until("return [...document.querySelectorAll('#events img')].some((i) => i.naturalWidth > 0)").await;
         let took = began.elapsed();
         assert!(took < Duration::from_secs(3), "{took:?}");
         assert_eq!(window.ask("return document.querySelectorAll('#rule-cat line').length").await, json!(2));
+        window.ask("document.querySelector('#events .look').click()").await;
+        window.until("return document.querySelector('#snapshot').open").await;
+        window.until("return document.querySelector('#snapshot-image').naturalWidth > 0").await;
+        window.click("#snapshot button").await;
+        window.until("return !document.querySelector('#snapshot').open").await;
         // The curves of the last hour have a point every ten seconds.
         tokio::time::sleep(Duration::from_secs(if std::env::var_os("SPOTTER_SCREENSHOTS").is_some() { 75 } else { 0 }))
             .await;

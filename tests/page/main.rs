@@ -168,6 +168,23 @@ fn a_viewer_gets_the_state_as_it_changes_and_no_secret() {
         assert!(read > 0, "{text}");
         text.push_str(&String::from_utf8_lossy(&buffer[..read]));
     }
-    assert!(text.contains("event: hello\ndata: {\"acts\":false,\"token\":true}"), "{text}");
+    assert!(text.contains("event: hello\ndata: {\"acts\":false,\"token\":true,\"photos\":false}"), "{text}");
     daemon.wait_for("/camera/feeder", |answer| answer.status == 200 && answer.head.contains("image/jpeg"));
+}
+
+#[test]
+fn an_event_keeps_its_picture_for_the_page() {
+    let daemon = Daemon::start("");
+    let pictured = |answer: &support::Answer| {
+        let state: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let events = state["events"].as_array().unwrap().clone();
+        events.into_iter().find(|event| event["picture"] == true)
+    };
+    let event = pictured(&daemon.wait_for("/api/state", |answer| pictured(answer).is_some())).unwrap();
+    assert_eq!(event["on"], true, "{event}");
+    let picture = daemon.get(&format!("/event/{}", event["id"]));
+    assert_eq!(picture.status, 200);
+    assert!(picture.head.contains("image/jpeg") && picture.body.len() > 1000, "{}", picture.head);
+    assert_eq!(daemon.get("/event/4294967295").status, 404);
+    assert_eq!(daemon.get("/event/none").status, 400);
 }

@@ -10,7 +10,12 @@
 //! | `TOPIC/DEVICE/event` | one JSON object an event, see [`payload`](super::payload) | in order, from a bounded outbox |
 //! | `TOPIC/DEVICE/station/NAME/verdict` | likewise, of a station's verdicts | in order, with the events |
 //! | `TOPIC/DEVICE/station/NAME/judge` | subscribed, QoS 2: the part's number or nothing asks for a verdict | not retained |
-//! | `PREFIX/binary_sensor/DEVICE/RULE/config`, `PREFIX/switch/DEVICE/RULE/config` | Home Assistant's discovery | retained; if a prefix is set |
+//! | `TOPIC/DEVICE/camera/NAME/top`, `…/camera/NAME/region/REGION/top` | `{"label":…,"probability":…}` | retained; every 10 s, if it has changed |
+//! | `TOPIC/DEVICE/camera/NAME/rate` | `{"frames_per_second":…,"active":…}` | likewise |
+//! | `TOPIC/DEVICE/board` | `{"celsius":…,"throttled":…,"thermal_step":…}` | likewise |
+//! | `TOPIC/DEVICE/camera/NAME/snapshot` | the frame that last turned a rule on, as JPEG | retained; with `snapshots = true` |
+//! | `TOPIC/DEVICE/action/NAME/test` | `PRESS` | subscribed to, with `commands = true`; not to be retained |
+//! | `PREFIX/COMPONENT/DEVICE/ENTITY/config` | Home Assistant's discovery | retained; if a prefix is set; empty to remove an entity that is no more |
 //!
 //! Everything is sent at QoS 1: after a connection breaks, what was not acknowledged is sent again, so that an event can
 //! arrive twice, with the same `id`. All states are sent again at each connection.
@@ -20,6 +25,7 @@ mod discovery;
 mod judge;
 mod outbox;
 mod session;
+mod snapshot;
 mod tls;
 pub mod topics;
 mod wire;
@@ -27,14 +33,16 @@ mod wire;
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use commands::Commands;
+use discovery::{Described, Discovery};
 use outbox::{MqttOutbox, Teller, Wanted};
 use session::Session;
 use topics::{Topics, object_id};
 
 use super::pins::Shared;
 use super::runner::{self, ActionHandle, StatusCell};
-use super::{ActionContext, ActionError, CameraStatus, fnv1a};
+use super::{ActionContext, ActionError, CameraStatus, RuleInfo, fnv1a};
 use crate::config::plan::MqttPlan;
 
 const ONLINE: &str = "online";
@@ -43,18 +51,22 @@ const OFFLINE: &str = "offline";
 pub(super) fn spawn(name: Arc<str>, plan: &MqttPlan, context: &Arc<Shared>) -> Result<ActionHandle, ActionError> {
     let topics = Topics::new(&plan.topic, &context.device);
     let teller = Teller { device: context.device.clone(), topics: topics.clone(), pins: context.pins.clone() };
-    let outbox = Arc::new(MqttOutbox::new(teller, plan.outbox, &retained(&name, plan, &topics, context)));
+    let discovery = Arc::new(ArcSwapOption::from_pointee(discovery(&name, plan, &topics, context)));
+    let wanted = retained(&name, &topics, context, discovery.load().as_deref());
+    let outbox = Arc::new(MqttOutbox::new(teller, plan.outbox, &wanted).with_snapshots(plan.snapshots));
     let waiting = Arc::downgrade(&outbox);
     context.pins.listen(move || waiting.upgrade().map(|outbox| outbox.wake()).is_some());
     let status = Arc::new(StatusCell::new(name.clone()));
     let status_topic = topics.status();
-    let commands = Arc::new(Commands::new(&topics, &context.rules, context.control.clone()));
+    let (known, control): (&ActionContext, _) = (context, context.control.clone());
+    let commands = Arc::new(Commands::new(&topics, plan.commands, &known.rules, &known.pins, control));
     let reconfigure = {
         let (name, plan, topics) = (name.clone(), plan.clone(), topics.clone());
-        let (commands, outbox) = (commands.clone(), outbox.clone());
+        let (commands, outbox, shown) = (commands.clone(), outbox.clone(), discovery.clone());
         move |context: &ActionContext| {
-            commands.set_rules(&context.rules);
-            outbox.want(&retained(&name, &plan, &topics, context));
+            commands.set(&context.rules, &context.pins);
+            shown.store(self::discovery(&name, &plan, &topics, context).map(Arc::new));
+            outbox.want(&retained(&name, &topics, context, shown.load().as_deref()));
         }
     };
     let session = Session::new(session::Parts {
@@ -64,6 +76,7 @@ pub(super) fn spawn(name: Arc<str>, plan: &MqttPlan, context: &Arc<Shared>) -> R
         status_topic,
         topics,
         control: context.control.clone(),
+        discovery,
         outbox: outbox.clone(),
         commands,
         status: status.clone(),
@@ -81,24 +94,42 @@ pub(super) fn spawn(name: Arc<str>, plan: &MqttPlan, context: &Arc<Shared>) -> R
     handle.map(|handle| handle.told_of_changes(reconfigure))
 }
 
+/// The rules that feed the action `name`.
+fn fed<'a>(name: &str, context: &'a ActionContext) -> Vec<&'a RuleInfo> {
+    context.rules.iter().filter(|rule| rule.actions.iter().any(|it| **it == *name)).collect()
+}
+
+/// What Home Assistant is told of the action `name`, if it is.
+fn discovery(name: &str, plan: &MqttPlan, topics: &Topics, context: &ActionContext) -> Option<Discovery> {
+    let described = Described {
+        plan,
+        device: &context.device,
+        topics,
+        rules: &fed(name, context),
+        armed: &context.rules.iter().filter(|rule| rule.armed_by_mqtt).collect::<Vec<_>>(),
+        cameras: &context.cameras,
+        views: &context.views,
+        pins: &context.pins,
+    };
+    plan.discovery.as_ref().map(|prefix| Discovery::new(prefix, &described))
+}
+
 /// The retained topics of the action `name`. Every rule is off and every camera without a frame until somebody says otherwise: what a
 /// former run left on the broker is corrected at the first connection.
-fn retained(name: &str, plan: &MqttPlan, topics: &Topics, context: &ActionContext) -> Vec<Wanted> {
-    let rules: Vec<_> = context.rules.iter().filter(|rule| rule.actions.iter().any(|it| **it == *name)).collect();
-    let mut wanted = Vec::new();
-    if let Some(prefix) = &plan.discovery {
-        let switches = context.rules.iter().filter(|rule| rule.armed_by_mqtt);
-        let sensors = rules.iter().map(|rule| discovery::message(prefix, &context.device, topics, rule));
-        let all = sensors.chain(switches.map(|rule| discovery::switch(prefix, &context.device, topics, rule)));
-        wanted.extend(all.map(|(topic, payload)| Wanted::Fixed(topic, payload)));
-    }
+fn retained(name: &str, topics: &Topics, context: &ActionContext, discovery: Option<&Discovery>) -> Vec<Wanted> {
+    let entities = discovery.iter().flat_map(|discovery| &discovery.entities);
+    let mut wanted: Vec<_> = entities.map(|(topic, payload)| Wanted::Fixed(topic.clone(), payload.clone())).collect();
+    let rules = fed(name, context);
     wanted.extend(rules.iter().map(|rule| Wanted::First(topics.rule_state(&rule.name), "OFF".into())));
-    wanted.extend(context.cameras.iter().map(|camera| {
+    for camera in &context.cameras {
         let unseen = CameraStatus { camera: camera.clone(), healthy: false, reason: Some("no frame yet".to_owned()) };
-        Wanted::First(topics.camera_state(camera), outbox::camera_payload(&unseen))
-    }));
+        wanted.push(Wanted::First(topics.camera_state(camera), outbox::camera_payload(&unseen)));
+        wanted.extend([topics.camera_rate(camera), topics.camera_snapshot(camera)].map(Wanted::Later));
+    }
     let switched = context.rules.iter().filter(|rule| rule.has_switch);
     wanted.extend(switched.map(|rule| Wanted::Later(topics.rule_armed(&rule.name))));
+    wanted.extend(context.views.iter().map(|view| Wanted::Later(topics.top(view))));
+    wanted.push(Wanted::Later(topics.board()));
     wanted
 }
 

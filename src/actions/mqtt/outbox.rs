@@ -7,15 +7,20 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::sync::Notify;
 
 use super::topics::Topics;
 use crate::actions::payload::EventPayload;
 use crate::actions::pins::PinBook;
 use crate::actions::runner::Mailbox;
-use crate::actions::{CameraStatus, Message};
+use crate::actions::{CameraStatus, Message, Picture, Report};
 use crate::rules::Event;
 use crate::telemetry::Counter;
+use crate::telemetry::thermal::Thermal;
+
+/// Retained topics at most; more is what others have put there for us to remove.
+const MOST_STATES: usize = 1 << 14;
 
 /// What a publication stands for, so that its acknowledgement finds its way back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +40,7 @@ pub(super) enum Token {
 pub(super) struct Publication {
     pub(super) token: Token,
     pub(super) topic: String,
-    pub(super) payload: String,
+    pub(super) payload: Vec<u8>,
     pub(super) retain: bool,
 }
 
@@ -92,6 +97,7 @@ impl Teller {
 pub(super) struct MqttOutbox {
     teller: Teller,
     capacity: usize,
+    snapshots: bool,
     inner: Mutex<Inner>,
     changed: Notify,
     dropped: Counter,
@@ -108,6 +114,8 @@ struct Inner {
     closing: Option<Closing>,
     /// When to look again at the next event, whose pins are waited for.
     due: Option<Instant>,
+    /// By camera, the latest frame that turned a rule on and is not yet a JPEG.
+    pictures: Vec<(Arc<str>, Arc<Picture>)>,
 }
 
 struct Entry {
@@ -123,7 +131,7 @@ struct State {
     number: u64,
     topic: String,
     /// Empty: the broker is to forget it, and so are we once it has.
-    payload: String,
+    payload: Vec<u8>,
     version: u64,
     sent: u64,
     acknowledged: u64,
@@ -135,6 +143,7 @@ impl MqttOutbox {
         let outbox = Self {
             teller,
             capacity: capacity.max(1),
+            snapshots: false,
             inner: Mutex::default(),
             changed: Notify::new(),
             dropped: Counter::default(),
@@ -142,6 +151,36 @@ impl MqttOutbox {
         };
         outbox.want(wanted);
         outbox
+    }
+
+    /// Takes the frames that turn rules on, too.
+    pub(super) fn with_snapshots(self, snapshots: bool) -> Self {
+        Self { snapshots, ..self }
+    }
+
+    /// A frame that is to become a camera's snapshot. Encoding takes milliseconds, so it is done without the lock.
+    pub(super) fn take_picture(&self) -> Option<(Arc<str>, Arc<Picture>)> {
+        self.lock().pictures.pop()
+    }
+
+    /// Publishes `jpeg` as the camera's snapshot.
+    pub(super) fn set_snapshot(&self, camera: &str, jpeg: Vec<u8>) {
+        self.lock().set_state(self.teller.topics.camera_snapshot(camera), jpeg);
+    }
+
+    /// Has the broker forget the retained topic of an earlier run, if it is none of ours.
+    pub(super) fn forget(&self, topic: &str) {
+        let mut inner = self.lock();
+        if inner.states.len() < MOST_STATES && !inner.states.iter().any(|state| state.topic == topic) {
+            inner.set_state(topic.to_owned(), "");
+        }
+    }
+
+    /// Sends the states whose topics are `told` once more; those on their way are told anyway.
+    pub(super) fn tell_again(&self, told: impl Fn(&str) -> bool) {
+        let mut inner = self.lock();
+        let settled = inner.states.iter_mut().filter(|state| state.sent == state.acknowledged && told(&state.topic));
+        settled.for_each(|state| (state.sent, state.acknowledged) = (0, 0));
     }
 
     /// These are the retained topics from now on: what is known of one stays, and those that are gone are taken from the broker.
@@ -241,7 +280,8 @@ impl MqttOutbox {
 }
 
 impl Inner {
-    fn set_state(&mut self, topic: String, payload: String) {
+    fn set_state(&mut self, topic: String, payload: impl Into<Vec<u8>>) {
+        let payload = payload.into();
         match self.states.iter_mut().find(|state| state.topic == topic) {
             Some(state) if state.payload == payload => {}
             Some(state) => {
@@ -258,6 +298,24 @@ impl Inner {
 
     fn is_known(&self, topic: &str) -> bool {
         self.states.iter().any(|state| state.topic == topic && !state.payload.is_empty())
+    }
+
+    /// States that move all the time, rounded so that what does not matter is not published.
+    fn report(&mut self, topics: &Topics, report: &Report) {
+        let rounded = |value: f64, parts: f64| (value * parts).round() / parts;
+        for (view, label, probability) in &report.tops {
+            let json = json!({ "label": **label, "probability": rounded(f64::from(*probability), 100.0) });
+            self.set_state(topics.top(view), json.to_string());
+        }
+        for camera in &report.cameras {
+            let rate = rounded(camera.frames_per_second, 10.0);
+            let json = json!({ "frames_per_second": rate, "active": camera.active });
+            self.set_state(topics.camera_rate(&camera.camera), json.to_string());
+        }
+        let Thermal { celsius, throttled } = report.thermal;
+        let celsius = celsius.map(|celsius| rounded(celsius, 2.0));
+        let json = json!({ "celsius": celsius, "throttled": throttled, "thermal_step": report.thermal_step });
+        self.set_state(topics.board(), json.to_string());
     }
 
     /// A state waits while an older version of it is in flight: the broker never gets them in the wrong order.
@@ -292,7 +350,7 @@ impl Inner {
         } else {
             teller.topics.event()
         };
-        Some(Publication { token: Token::Event(entry.serial), topic, payload, retain: false })
+        Some(Publication { token: Token::Event(entry.serial), topic, payload: payload.into(), retain: false })
     }
 
     /// Adds an event; of those that wait, the oldest makes room. What is in flight may already be with the broker and
@@ -315,10 +373,18 @@ impl Mailbox for MqttOutbox {
         self.refused.get()
     }
 
+    fn wants_pictures(&self) -> bool {
+        self.snapshots
+    }
+
     fn push(&self, message: Message) -> bool {
         let mut inner = self.lock();
         if inner.closing.is_some() {
             return false;
+        }
+        if let Message::Pictured(event, picture) = &message {
+            inner.pictures.retain(|(camera, _)| *camera != event.camera);
+            inner.pictures.push((event.camera.clone(), picture.clone()));
         }
         let kept = match message {
             Message::Camera(status) => {
@@ -330,11 +396,15 @@ impl Mailbox for MqttOutbox {
                 true
             }
             Message::Standing(event) => {
-                inner.set_state(self.teller.topics.rule_state(&event.rule), "ON".into());
+                inner.set_state(self.teller.topics.rule_state(&event.rule), "ON");
                 true
             }
             Message::Armed { rule, armed } => {
-                inner.set_state(self.teller.topics.rule_armed(&rule), if armed { "ON" } else { "OFF" }.into());
+                inner.set_state(self.teller.topics.rule_armed(&rule), if armed { "ON" } else { "OFF" });
+                true
+            }
+            Message::Report(report) => {
+                inner.report(&self.teller.topics, &report);
                 true
             }
             // A station has no state.
@@ -343,7 +413,7 @@ impl Mailbox for MqttOutbox {
             }
             Message::Event(event) | Message::Pictured(event, _) => {
                 let state = if event.change.is_on() { "ON" } else { "OFF" };
-                inner.set_state(self.teller.topics.rule_state(&event.rule), state.into());
+                inner.set_state(self.teller.topics.rule_state(&event.rule), state);
                 inner.add_event(event, self.capacity)
             }
         };
@@ -371,8 +441,8 @@ impl Mailbox for MqttOutbox {
 
 pub(super) fn camera_payload(status: &CameraStatus) -> String {
     match status.healthy {
-        true => serde_json::json!({ "state": "online" }),
-        false => serde_json::json!({ "state": "degraded", "reason": status.reason }),
+        true => json!({ "state": "online" }),
+        false => json!({ "state": "degraded", "reason": status.reason }),
     }
     .to_string()
 }
@@ -380,6 +450,7 @@ pub(super) fn camera_payload(status: &CameraStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::actions::CameraReport;
     use crate::actions::payload::tests::event;
     use crate::rules::OffReason;
 
@@ -392,6 +463,8 @@ mod tests {
             device: "garden".into(),
             rules: vec![],
             cameras: vec![],
+            views: vec![],
+            pins: vec![],
             observer: Arc::new(crate::actions::pins::tests::Nobody),
             control: crate::control::Control::new(|| ()),
         };
@@ -419,8 +492,9 @@ mod tests {
 
     fn summary(publications: &[Publication]) -> Vec<(String, String)> {
         let short = |publication: &Publication| {
-            let json: serde_json::Value = serde_json::from_str(&publication.payload).unwrap_or_default();
-            let payload = json["rule"].as_str().unwrap_or(&publication.payload);
+            let text = std::str::from_utf8(&publication.payload).unwrap();
+            let json: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+            let payload = json["rule"].as_str().unwrap_or(text);
             (publication.topic.trim_start_matches("spotter/garden/").to_owned(), payload.to_owned())
         };
         publications.iter().map(short).collect()
@@ -538,10 +612,75 @@ mod tests {
             let status = CameraStatus { camera: "feeder".into(), healthy, reason: reason.map(str::to_owned) };
             outbox.push(Message::Camera(status));
             outbox.connected();
-            send_all(&outbox).pop().unwrap().payload
+            String::from_utf8(send_all(&outbox).pop().unwrap().payload).unwrap()
         };
         assert_eq!(camera(true, None), r#"{"state":"online"}"#);
         assert_eq!(camera(false, Some("unplugged")), r#"{"reason":"unplugged","state":"degraded"}"#);
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_is_forgotten_and_what_is_known_is_told_again() {
+        let outbox = outbox(9);
+        let acknowledge = |sent: &[Publication]| sent.iter().for_each(|one| _ = outbox.acknowledged(&one.token));
+        acknowledge(&send_all(&outbox));
+        outbox.forget("spotter/garden/rule/dog/state");
+        outbox.forget("spotter/garden/rule/cat/state");
+        let sent = send_all(&outbox);
+        assert_eq!(summary(&sent), pairs(&[("rule/dog/state", "")]), "its own is not forgotten");
+        acknowledge(&sent);
+        outbox.tell_again(|topic| topic.contains("/rule/"));
+        assert_eq!(summary(&send_all(&outbox)), pairs(&[("rule/cat/state", "OFF")]));
+        outbox.tell_again(|_| true);
+        let camera = ("camera/feeder/state", r#"{"reason":"no frame yet","state":"degraded"}"#);
+        assert_eq!(summary(&send_all(&outbox)), pairs(&[camera]), "what is on its way is not sent twice");
+    }
+
+    #[test]
+    fn a_report_is_published_where_it_has_changed() {
+        let outbox = outbox(9);
+        let acknowledge = |sent: &[Publication]| sent.iter().for_each(|one| _ = outbox.acknowledged(&one.token));
+        acknowledge(&send_all(&outbox));
+        let mut report = Report {
+            tops: vec![("feeder/perch".into(), "wild_cat".into(), 0.876_543), ("gate".into(), "cup".into(), 0.5)],
+            cameras: vec![CameraReport { camera: "feeder".into(), frames_per_second: 14.96, active: false }],
+            thermal: Thermal { celsius: Some(51.36), throttled: None },
+            thermal_step: 1,
+        };
+        outbox.push(Message::Report(Arc::new(report.clone())));
+        let sent = send_all(&outbox);
+        let expected = [
+            ("camera/feeder/region/perch/top", r#"{"label":"wild_cat","probability":0.88}"#),
+            ("camera/gate/top", r#"{"label":"cup","probability":0.5}"#),
+            ("camera/feeder/rate", r#"{"active":false,"frames_per_second":15.0}"#),
+            ("board", r#"{"celsius":51.5,"thermal_step":1,"throttled":null}"#),
+        ];
+        assert_eq!(summary(&sent), pairs(&expected));
+        assert!(sent.iter().all(|one| one.retain));
+        acknowledge(&sent);
+        (report.tops[0].2, report.thermal.celsius, report.tops[1].1) = (0.875_1, Some(51.4), "mug".into());
+        outbox.push(Message::Report(Arc::new(report)));
+        let changed = [("camera/gate/top", r#"{"label":"mug","probability":0.5}"#)];
+        assert_eq!(summary(&send_all(&outbox)), pairs(&changed));
+    }
+
+    #[test]
+    fn of_each_camera_the_latest_frame_waits() {
+        let outbox = outbox(9).with_snapshots(true);
+        assert!(outbox.wants_pictures());
+        let picture = |side: u32| {
+            let data = vec![0; (side * side * 3) as usize];
+            let rgb = crate::capture::Rgb { width: side, height: side, data };
+            Arc::new(Picture { rgb, orientation: Default::default(), regions: vec![] })
+        };
+        for side in [2, 3] {
+            outbox.push(Message::Pictured(Arc::new(event("cat", Change::On)), picture(side)));
+        }
+        let (camera, taken) = outbox.take_picture().unwrap();
+        assert_eq!((taken.rgb.width, outbox.take_picture().is_none(), outbox.depth()), (3, true, 2));
+        outbox.set_snapshot(&camera, vec![0xff, 0xd8]);
+        let sent = send_all(&outbox);
+        let snapshot = sent.iter().find(|one| one.topic.ends_with("/snapshot")).unwrap();
+        assert_eq!((&snapshot.payload[..], snapshot.retain), (&[0xff, 0xd8][..], true));
     }
 
     #[test]

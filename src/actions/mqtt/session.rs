@@ -4,13 +4,15 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use rumqttc::QoS;
 
 use super::commands::Commands;
+use super::discovery::Discovery;
 use super::outbox::{Closing, MqttOutbox, Publication, Token};
 use super::topics::Topics;
 use super::wire::{self, Address, Client, EventLoop, Failure, Heard, Step};
-use super::{OFFLINE, ONLINE, judge, tls};
+use super::{OFFLINE, ONLINE, judge, snapshot, tls};
 use crate::actions::runner::{Health, Mailbox, StatusCell};
 use crate::actions::{Observer, fnv1a};
 use crate::backoff::Backoff;
@@ -32,6 +34,9 @@ const STABLE: Duration = Duration::from_secs(10);
 /// After so many short connections in a row, somebody else is likely to use our client id.
 const SUSPICIOUS: u32 = 3;
 
+/// Home Assistant's start calls every board at once: each answers at a time of its own within this.
+const BIRTH_SPREAD: Duration = Duration::from_secs(3);
+
 /// How long an exit with an empty outbox tries to reach the broker for its `offline`.
 const LAST_TRY: Duration = Duration::from_secs(1);
 
@@ -43,6 +48,8 @@ pub(super) struct Parts {
     pub(super) status_topic: String,
     pub(super) topics: Topics,
     pub(super) control: Arc<Control>,
+    /// What Home Assistant is told, if it is; another one after a reload.
+    pub(super) discovery: Arc<ArcSwapOption<Discovery>>,
     pub(super) outbox: Arc<MqttOutbox>,
     pub(super) commands: Arc<Commands>,
     pub(super) status: Arc<StatusCell>,
@@ -132,7 +139,7 @@ impl Session {
     /// before the birth, and outside our count.
     async fn connection(&mut self) -> End {
         let (client, mut eventloop) = match self.wire() {
-            Ok(address) => wire::client(address, WINDOW + 8),
+            Ok(address) => wire::client(address, WINDOW + 16),
             Err(reason) => return End::Unconnected(Health::Rejected, reason),
         };
         match self.poll_until_closed(&mut eventloop).await {
@@ -145,8 +152,8 @@ impl Session {
             self.set_ready();
         }
         self.refused.reset();
-        let link =
-            Link { client, submitted: VecDeque::new(), in_flight: HashMap::new(), phase: Phase::Open, refusal: None };
+        let (submitted, in_flight) = (VecDeque::new(), HashMap::new());
+        let link = Link { client, discover_at: None, submitted, in_flight, phase: Phase::Open, refusal: None };
         self.serve(eventloop, link).await
     }
 
@@ -198,9 +205,11 @@ impl Session {
                         () = self.parts.outbox.changed() => {}
                         () = sleep_until(timer) => {}
                         () = sleep_until(self.parts.outbox.due()) => {}
+                        () = sleep_until(link.discover_at) => self.discover_again(&mut link),
                         () = sleep_until(stable_at) => {
                             stable_at = None;
                             self.settle();
+                            self.forget_retained(&link);
                         }
                     }
                 }
@@ -249,15 +258,46 @@ impl Session {
     /// The birth before anything else. Discovery and states follow from the outbox.
     fn greet(&self, link: &mut Link) -> Result<(), String> {
         link.publish(retained(Token::Greeting, &self.parts.status_topic, ONLINE))?;
-        link.client.subscribe(&self.parts.commands.filter(), QoS::AtLeastOnce)?;
+        if let Some(discovery) = &*self.parts.discovery.load() {
+            for topic in discovery.birth_topics() {
+                link.client.subscribe(&topic, QoS::AtLeastOnce)?;
+            }
+            // What an earlier run has left there.
+            link.client.subscribe(&discovery.own_filter(), QoS::AtLeastOnce)?;
+        }
+        for filter in self.parts.commands.filters() {
+            link.client.subscribe(&filter, QoS::AtLeastOnce)?;
+        }
         // A part is judged once.
         link.client.subscribe(&self.parts.topics.judge_filter(), QoS::ExactlyOnce)
+    }
+
+    /// Tells Home Assistant of every entity once more.
+    fn discover_again(&self, link: &mut Link) {
+        link.discover_at = None;
+        if let Some(discovery) = &*self.parts.discovery.load() {
+            self.parts.outbox.tell_again(|topic| discovery.is_own(topic));
+        }
+    }
+
+    /// What was retained has been heard by now; what is published from here on is our own.
+    fn forget_retained(&self, link: &Link) {
+        let Some(discovery) = &*self.parts.discovery.load() else { return };
+        if let Err(reason) = link.client.unsubscribe(&discovery.own_filter()) {
+            log::debug!("action \"{}\": {reason}", self.parts.action);
+        }
     }
 
     /// Sends what the window allows; when the outbox is closed and drained (or out of time), the farewell.
     fn pump(&self, link: &mut Link) -> Result<(), String> {
         if link.phase != Phase::Open {
             return Ok(());
+        }
+        while let Some((camera, picture)) = self.parts.outbox.take_picture() {
+            match snapshot::jpeg(&picture) {
+                Ok(jpeg) => self.parts.outbox.set_snapshot(&camera, jpeg),
+                Err(problem) => log::warn!("action \"{}\": camera {camera}: {problem}", self.parts.action),
+            }
         }
         while link.unacknowledged() < WINDOW
             && let Some(publication) = self.parts.outbox.next()
@@ -274,13 +314,39 @@ impl Session {
         Ok(())
     }
 
-    /// A message on one of our subscriptions: a station's, or a rule's.
-    fn hear(&self, message: &Heard) {
+    /// A message on one of our subscriptions: Home Assistant's, a station's, a rule's or a pin's.
+    fn hear(&self, link: &mut Link, message: &Heard) {
         let Parts { topics, control, commands, outbox, .. } = &self.parts;
+        if self.hear_of_discovery(link, message) {
+            return;
+        }
         let asked = judge::ask(topics, message, control);
         if !asked && !commands.take(&message.topic, &message.payload, message.retained) {
             outbox.count_refused();
         }
+    }
+
+    /// Whether `message` was of discovery: an entity, which is removed if it is no more, or Home Assistant's birth.
+    fn hear_of_discovery(&self, link: &mut Link, message: &Heard) -> bool {
+        let discovery = self.parts.discovery.load();
+        let Some(discovery) = &*discovery else { return false };
+        if discovery.is_own(&message.topic) {
+            // What is not retained is our own, just published.
+            let stale = if message.retained { discovery.stale(&message.topic, &message.payload) } else { Vec::new() };
+            for topic in stale {
+                log::info!("action \"{}\": {topic} is no more and is removed", self.parts.action);
+                self.parts.outbox.forget(&topic);
+            }
+            return true;
+        }
+        if !discovery.birth_topics().contains(&message.topic) {
+            return false;
+        }
+        if message.payload == ONLINE.as_bytes() && !message.retained {
+            let own = fnv1a(&[self.parts.client_id.as_bytes()]) % BIRTH_SPREAD.as_millis() as u64;
+            link.discover_at.get_or_insert(Instant::now() + Duration::from_millis(own));
+        }
+        true
     }
 
     /// `true`: we have said goodbye, and it has left.
@@ -297,7 +363,7 @@ impl Session {
                     self.acknowledged(link, &token, refusal);
                 }
             }
-            Step::Heard(message) => self.hear(&message),
+            Step::Heard(message) => self.hear(link, &message),
             Step::Disconnected => return true,
             Step::Other => {}
         }
@@ -351,6 +417,8 @@ impl Session {
 /// One connection's publications on their way.
 struct Link {
     client: Client,
+    /// When Home Assistant is to be told again.
+    discover_at: Option<Instant>,
     /// Given to rumqttc, which has not yet given them a packet id.
     submitted: VecDeque<Token>,
     /// By packet id.

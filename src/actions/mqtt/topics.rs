@@ -15,6 +15,11 @@ impl Topics {
         Self { base: levels.chain([level(device)]).collect::<Vec<_>>().join("/") }
     }
 
+    /// What all topics begin with.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// `online` or `offline`, retained; the last will.
     pub fn status(&self) -> String {
         format!("{}/status", self.base)
@@ -60,6 +65,39 @@ impl Topics {
         format!("{}/rule/+/armed/set", self.base)
     }
 
+    /// `{"frames_per_second":…,"active":…}`, retained.
+    pub fn camera_rate(&self, camera: &str) -> String {
+        format!("{}/camera/{}/rate", self.base, level(camera))
+    }
+
+    /// The frame that last turned a rule on, as JPEG, retained.
+    pub fn camera_snapshot(&self, camera: &str) -> String {
+        format!("{}/camera/{}/snapshot", self.base, level(camera))
+    }
+
+    /// `{"label":…,"probability":…}`, retained, of a `camera` or `camera/region`.
+    pub fn top(&self, view: &str) -> String {
+        match view.split_once('/') {
+            Some((camera, region)) => format!("{}/camera/{}/region/{}/top", self.base, level(camera), level(region)),
+            None => format!("{}/camera/{}/top", self.base, level(view)),
+        }
+    }
+
+    /// `{"celsius":…,"throttled":…,"thermal_step":…}`, retained.
+    pub fn board(&self) -> String {
+        format!("{}/board", self.base)
+    }
+
+    /// Where `PRESS` tests the pin of an action.
+    pub fn pin_test(&self, action: &str) -> String {
+        format!("{}/action/{}/test", self.base, level(action))
+    }
+
+    /// The filter of [`Topics::pin_test`] of every action.
+    pub fn every_pin_test(&self) -> String {
+        format!("{}/action/+/test", self.base)
+    }
+
     /// `{"state":"online"}` or `{"state":"degraded","reason":…}`, retained.
     pub fn camera_state(&self, camera: &str) -> String {
         format!("{}/camera/{}/state", self.base, level(camera))
@@ -103,6 +141,12 @@ mod tests {
             assert_eq!(topics.rule_armed("cat"), format!("{base}/rule/cat/armed"));
             assert_eq!(topics.rule_armed_set("cat"), format!("{base}/rule/cat/armed/set"));
             assert_eq!(topics.camera_state("feeder"), format!("{base}/camera/feeder/state"));
+            assert_eq!(topics.camera_rate("feeder"), format!("{base}/camera/feeder/rate"));
+            assert_eq!(topics.camera_snapshot("feeder"), format!("{base}/camera/feeder/snapshot"));
+            assert_eq!(topics.top("feeder"), format!("{base}/camera/feeder/top"));
+            assert_eq!(topics.top("feeder/perch"), format!("{base}/camera/feeder/region/perch/top"));
+            assert_eq!(topics.board(), format!("{base}/board"));
+            assert_eq!(topics.pin_test("siren"), format!("{base}/action/siren/test"));
         }
     }
 

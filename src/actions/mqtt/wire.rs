@@ -155,6 +155,15 @@ impl Client {
         asked.map_err(|error| format!("{filter} cannot be subscribed to: {error}"))
     }
 
+    /// Never waits.
+    pub(super) fn unsubscribe(&self, filter: &str) -> Result<(), String> {
+        let asked = match self {
+            Self::V3(client) => client.try_unsubscribe(filter).map_err(|error| error.to_string()),
+            Self::V5(client) => client.try_unsubscribe(filter).map_err(|error| error.to_string()),
+        };
+        asked.map_err(|error| format!("{filter} cannot be unsubscribed from: {error}"))
+    }
+
     /// Asks for a DISCONNECT. It cannot fail while there is room for the publications; without it the broker publishes the
     /// will, which says the same as the farewell.
     pub(super) fn disconnect(&self) {

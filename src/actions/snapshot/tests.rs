@@ -32,6 +32,8 @@ impl Rig {
             device: "garden".into(),
             rules: vec![],
             cameras: vec![],
+            views: vec![],
+            pins: vec![],
             observer: delivered.clone(),
             control: crate::control::Control::new(|| ()),
         };

@@ -5,6 +5,8 @@ const at = (id) => document.getElementById(id);
 const parts = new Map();
 let state = null;
 let acts = false;
+let photos = false;
+let run = null;
 
 /** The element of `key` within `parent`, made by `build` the first time. */
 function part(parent, key, build) {
@@ -77,7 +79,7 @@ function buildCamera(camera) {
 function drawCamera(camera) {
   const it = part(at("cameras"), `camera ${camera.name}`, () => buildCamera(camera));
   chip(it.badge, camera.state);
-  it.row.hidden = !acts;
+  it.row.hidden = !(acts && photos);
   if (camera.picture !== null && camera.picture !== it.picture && !it.image.busy) {
     it.picture = camera.picture;
     it.image.busy = true;
@@ -111,31 +113,32 @@ function drawView(parent, view) {
     row.name.title = label;
     setText(row.share, percent(share));
     row.fill.style.width = `${share * 100}%`;
-    // The thresholds of a rule that looks at this class here just now.
-    const rule = state.rules.find((rule) => (rule.views ?? []).some((own) => own.view === view.name && own.label === label));
-    const wanted = rule ? rule.thresholds.join() : "";
+    // The thresholds of the rules that look at this class here just now.
+    const rules = state.rules.filter((rule) => (rule.views ?? []).some((own) => own.view === view.name && own.label === label));
+    const wanted = rules.map((rule) => `${rule.name} ${rule.thresholds}`).join();
     if (row.marks === wanted) return;
     row.marks = wanted;
     row.meter.querySelectorAll("s").forEach((mark) => mark.remove());
-    if (rule) rule.thresholds.forEach((threshold, off) => {
+    for (const rule of rules) rule.thresholds.forEach((threshold, off) => {
       const mark = make("s", off ? "off" : "");
       mark.style.left = `${threshold * 100}%`;
+      mark.title = `${rule.name}: ${off ? "off" : "on"} at ${percent(threshold)}`;
       row.meter.append(mark);
     });
   });
 }
 
 function buildRule(rule) {
-  const badge = make("span", "chip"), views = make("div");
+  const badge = make("span", "chip"), views = make("div"), why = make("p", "why");
   const arm = make("button");
   arm.addEventListener("click", () => {
     const now = state.rules.find((own) => own.name === rule.name);
     ask("/api/arm", { rule: rule.name, armed: String(!now.armed) });
   });
   const row = make("div", "row", null, arm);
-  const root = make("article", "card", null, make("div", "head", null, make("h3", "", rule.name), badge), views, row);
+  const root = make("article", "card", null, make("div", "head", null, make("h3", "", rule.name), badge), why, views, row);
   root.id = `rule-${rule.name}`;
-  return { root, badge, views, arm, row };
+  return { root, badge, why, views, arm, row };
 }
 
 function drawRule(rule) {
@@ -146,6 +149,7 @@ function drawRule(rule) {
   it.badge.className = `chip ${rule.on ? "good" : rule.armed === false ? "warn" : ""}`;
   it.row.hidden = !(acts && rule.armed !== null);
   setText(it.arm, rule.armed ? "Disarm" : "Arm");
+  setText(it.why, rule.why ?? "");
   for (const view of rule.views ?? []) {
     const own = part(it.views, `rule ${rule.name} ${view.view}`, () => {
       const words = make("p", "quiet"), svg = shape("svg", { class: "plot", role: "img" });
@@ -188,13 +192,47 @@ function drawAction(action) {
   setText(it.level, figures.join(" · "));
 }
 
+function buildEvent(event) {
+  const time = new Date(Date.now() - event.ago * 1000).toLocaleTimeString();
+  const seen = `${event.label} ${percent(event.probability)}`;
+  const picture = make("td", "thumb");
+  if (event.picture) {
+    const image = make("img"), button = make("button", "look", null, image);
+    image.alt = `${seen} at ${event.view}, ${time}: show it large`;
+    image.src = `/event/${event.id}`;
+    button.addEventListener("click", () => showPicture(image.src, `${event.rule} on: ${seen} at ${event.view}, ${time}`));
+    // The board keeps the last few only.
+    image.addEventListener("error", () => button.remove());
+    picture.append(button);
+  }
+  return make("tr", "", null,
+    make("td", "", time),
+    make("td", "", null, make("span", `chip ${event.on ? "good" : ""}`, `${event.rule} ${event.on ? "on" : "off"}`)),
+    make("td", "", seen),
+    make("td", "", event.view),
+    picture);
+}
+
+const events = new Map();
+
+/** Newest first. Rows stay as they are: a picture that is loaded anew with each message would flicker. */
 function drawEvents() {
   at("no-events").hidden = state.events.length > 0;
-  at("events").replaceChildren(...state.events.map((event) => make("tr", "", null,
-    make("td", "", new Date(Date.now() - event.ago * 1000).toLocaleTimeString()),
-    make("td", "", null, make("span", `chip ${event.on ? "good" : ""}`, `${event.rule} ${event.on ? "on" : "off"}`)),
-    make("td", "", `${event.label} ${percent(event.probability)}`),
-    make("td", "", event.view))));
+  const shown = new Set(state.events.map((event) => event.id));
+  for (const [id, row] of events) if (!shown.has(id)) { row.remove(); events.delete(id); }
+  for (const event of [...state.events].reverse()) {
+    if (events.has(event.id)) continue;
+    const row = buildEvent(event);
+    events.set(event.id, row);
+    at("events").prepend(row);
+  }
+}
+
+function showPicture(source, words) {
+  at("snapshot-image").src = source;
+  at("snapshot-image").alt = words;
+  setText(at("snapshot-title"), words);
+  dialog("snapshot");
 }
 
 const TRENDS = [["inference_ms", "Inference", "ms"], ["pin_ms", "Capture to pin", "ms"], ["celsius", "Temperature", "°C"]];
@@ -237,12 +275,15 @@ function listen() {
   source.addEventListener("hello", (message) => {
     const hello = JSON.parse(message.data);
     acts = hello.acts;
+    photos = hello.photos;
     at("sign-in").hidden = acts || !hello.token;
     at("sign-out").hidden = at("reload").hidden = !acts;
     link("live", "good");
   });
   source.addEventListener("message", (message) => {
     state = JSON.parse(message.data);
+    // Another daemon counts its events anew.
+    if (state.run !== run) { run = state.run; events.forEach((row) => row.remove()); events.clear(); }
     draw();
   });
   // The browser connects again by itself.
