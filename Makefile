@@ -2,7 +2,7 @@
 # CARGO_TARGET_DIR is honoured throughout.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm test-web cross test-board bench-arm bench-peers lint
+.PHONY: help demo test test-arm test-web cross test-board bench-arm bench-peers fuzz soak lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -34,6 +34,15 @@ bench-arm: ## instructions that a whole VGG16 executes on emulated ARM cores, an
 
 bench-peers: ## the full int8 VGG16 beside OpenVINO and onnxruntime, in turns, as ratios
 	benches/peers/run.sh
+
+fuzz: ## each fuzz target for SECONDS (60): what bytes of a stranger's making can break
+	@cross/packages.sh fuzz
+	fuzz/run.sh $(or $(SECONDS),60)
+
+soak: ## the daemon for MINUTES (60) while a broker is killed and a camera pulled: memory, descriptors, latency, drawn as a picture
+	@cross/packages.sh test
+	cargo build --release --bin spotter --example soak
+	$${CARGO_TARGET_DIR:-target}/release/examples/soak --minutes $(or $(MINUTES),60) --fps $(or $(FPS),5) --output $${CARGO_TARGET_DIR:-target}/soak
 
 lint: ## formatting and clippy, as the gate wants them
 	@cross/packages.sh build

@@ -20,6 +20,8 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod inputs;
 pub mod kernels;
 pub mod memory;

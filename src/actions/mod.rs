@@ -21,6 +21,8 @@ mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use mqtt::fuzz as fuzz_mqtt;
 pub use picture::Picture;
 pub use runner::{ActionHandle, ActionStatus, Health, close_all};
 
@@ -199,7 +201,7 @@ impl<'a> Prepared<'a> {
 
     fn spawn(self, context: &Arc<Shared>) -> Result<ActionHandle, ActionError> {
         match self {
-            Self::Gpio(driver) => driver.spawn().map(ActionHandle::urgent),
+            Self::Gpio(driver) => driver.spawn(),
             Self::Mqtt(name, plan) => mqtt::spawn(name, plan, context),
             Self::Log(name, plan) => log::spawn(name, plan, context),
             Self::Hook(name, plan) => hook::spawn(name, plan, context),

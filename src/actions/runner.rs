@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
+
 use super::{ActionError, Message};
 use crate::clock::Monotonic;
 use crate::telemetry::Counter;
@@ -148,12 +151,6 @@ impl ActionHandle {
         self.mailbox.push(message)
     }
 
-    /// The same action, to be told first.
-    pub(super) fn urgent(mut self) -> Self {
-        self.urgent = true;
-        self
-    }
-
     /// Whether it is to be told of an event before those that are not: it drives a pin. Waking another action's thread takes
     /// some microseconds, and more where that thread then takes the core.
     pub fn is_urgent(&self) -> bool {
@@ -224,8 +221,34 @@ pub fn close_all(handles: &[ActionHandle], limit: Duration) -> Vec<Arc<str>> {
     handles.iter().filter(|handle| !handle.ended.wait(left() + GRACE)).map(|handle| handle.name.clone()).collect()
 }
 
-/// Starts `work` on a thread named after the action.
+/// Starts `work` on a thread named after the action, behind the inference loop.
 pub(super) fn spawn(
+    name: Arc<str>,
+    mailbox: Arc<dyn Mailbox>,
+    status: Arc<StatusCell>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<ActionHandle, ActionError> {
+    spawn_as(false, name, mailbox, status, work)
+}
+
+/// As [`spawn`], for an action that drives a pin: ahead of everything else, and told of an event first.
+pub(super) fn spawn_urgent(
+    name: Arc<str>,
+    mailbox: Arc<dyn Mailbox>,
+    status: Arc<StatusCell>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<ActionHandle, ActionError> {
+    spawn_as(true, name, mailbox, status, work)
+}
+
+/// The niceness of what may wait: a JPEG of a snapshot, a program that a hook starts.
+const BEHIND: i32 = 5;
+/// The niceness of a pin's thread, which works for microseconds an event. The kernel grants it within RLIMIT_NICE (`LimitNICE=` in the
+/// unit) and refuses it elsewhere: the others are behind it all the same.
+const AHEAD: i32 = -10;
+
+fn spawn_as(
+    urgent: bool,
     name: Arc<str>,
     mailbox: Arc<dyn Mailbox>,
     status: Arc<StatusCell>,
@@ -235,10 +258,12 @@ pub(super) fn spawn(
     let guard = EndedGuard(ended.clone());
     let thread = std::thread::Builder::new().name(format!("action {name}")).spawn(move || {
         let _guard = guard;
+        // On Linux a thread has a niceness of its own (setpriority(2), NOTES).
+        let _ = setpriority_process(Some(gettid()), if urgent { AHEAD } else { BEHIND });
         work();
     });
     match thread {
-        Ok(_detached) => Ok(ActionHandle { name, mailbox, status, ended, urgent: false }),
+        Ok(_detached) => Ok(ActionHandle { name, mailbox, status, ended, urgent }),
         Err(source) => Err(ActionError::Thread { action: name, source }),
     }
 }

@@ -17,12 +17,17 @@
 
 mod commands;
 mod discovery;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod judge;
 mod outbox;
 mod session;
 mod tls;
 pub mod topics;
 mod wire;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use fuzz::take as fuzz;
 
 use std::path::Path;
 use std::sync::Arc;
