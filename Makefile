@@ -2,7 +2,7 @@
 # CARGO_TARGET_DIR is honoured throughout.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm test-web cross test-board bench-arm bench-peers fuzz soak lint
+.PHONY: help demo test test-arm test-web fleet cross test-board bench-arm bench-peers soak lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -20,6 +20,11 @@ test-web: ## the page in a real browser (Debian's Chromium), and through an acce
 	@cross/packages.sh web
 	tests/page/browser.sh
 
+N ?= 50
+fleet: ## N=50 daemons at one broker that dies and comes back: connections a second, events lost, retained states, memory
+	@cross/packages.sh demo
+	SPOTTER_FLEET=$(N) cargo test --release --test fleet -- --ignored --nocapture a_fleet
+
 test-arm: ## the library's tests as aarch64 programs on three emulated cores
 	cross/test-arm.sh
 
@@ -32,12 +37,8 @@ test-board: ## an emulated arm64 board with a camera, GPIO, systemd and a broker
 bench-arm: ## instructions that a whole VGG16 executes on emulated ARM cores, and a model of the inner loops
 	cross/count.sh
 
-bench-peers: ## the full int8 VGG16 beside OpenVINO and onnxruntime, in turns, as ratios
+bench-peers: ## the full int8 VGG16 beside OpenVINO, LiteRT, onnxruntime and ncnn, in turns, as ratios
 	benches/peers/run.sh
-
-fuzz: ## each fuzz target for SECONDS (60): what bytes of a stranger's making can break
-	@cross/packages.sh fuzz
-	fuzz/run.sh $(or $(SECONDS),60)
 
 soak: ## the daemon for MINUTES (60) while a broker is killed and a camera pulled: memory, descriptors, latency, drawn as a picture
 	@cross/packages.sh test

@@ -50,7 +50,13 @@ impl Rig {
         let names = plans.iter().map(|plan| plan.name.to_string()).collect();
         let context = ActionContext {
             device: "bench".into(),
-            rules: vec![RuleInfo { name: "cat".into(), label: "Cat".into(), actions: names, armed_by_mqtt: false }],
+            rules: vec![RuleInfo {
+                name: "cat".into(),
+                label: "Cat".into(),
+                actions: names,
+                has_switch: false,
+                armed_by_mqtt: false,
+            }],
             cameras: vec!["feeder".into()],
             observer: Arc::new(Latencies(Mutex::new(sender))),
             control: spotter::control::Control::new(|| ()),

@@ -70,7 +70,18 @@ model() {
             share = n / rate / cycles
             printf "%-8s %-12s %4d in %8.2f cycles, %d a cycle at most: %5.1f %% of the limit\n", kind, core, n, cycles, rate, 100 * share
             exit share < least }' || failed=1
+        awk -v n="$(grep -c '^[a-z]' "$file")" -v cycles="$cycles" 'BEGIN { print n / cycles }' >"$WORK/$kind-$core.ipc"
     done <"$WORK/loops"
+}
+
+# What the counts and the loop's model come to on a board: all instructions at the inner loop's rate, the threads without loss, then the dense layers'
+# weights at half of the memory's nominal rate.
+board() { # NAME KERNEL KIND CORE GHZ THREADS NOMINAL_GB_PER_S
+    awk -v name="$1" -v total="$(awk '/^total/ { print $2 / 1000 }' "$WORK/$2.classes")" -v ipc="$(<"$WORK/$3-$4.ipc")" -v clock="$5" -v threads="$6" -v memory="$7" 'BEGIN {
+        one = 1000 * total / ipc / clock
+        dense = 123.6 / (memory / 2)
+        printf "%-12s %.3f G / (%.2f a cycle x %.2f GHz) = %4.0f ms; dense 123.6 MB / %4.1f GB/s = %4.1f ms; 1 thread %4.0f ms, %d threads %4.0f ms\n",
+            name, total, ipc, clock, one, memory / 2, dense, one + dense, threads, one / threads + dense }'
 }
 
 table() {
@@ -102,6 +113,11 @@ table() {
     # In-order cores: what is lost is the loads, which do not run beside the multiplications in these models.
     model smlal cortex-a53 1 +neon 0
     model sdot cortex-a55 1 +dotprod 0
+    printf '\nModelled, never measured: milliseconds of a whole VGG16 (Cortex-A78AE by the model of neoverse-n1)\n'
+    board 'Pi 4' neon smlal cortex-a72 1.8 4 12.8
+    board 'Jetson Nano' neon smlal cortex-a72 1.43 4 25.6
+    board 'Pi 5' dotprod sdot neoverse-n1 2.4 4 17.1
+    board 'Orin Nano' dotprod sdot neoverse-n1 1.5 6 68
     printf '\nBy class of instruction: %s/KERNEL.classes\n' "$WORK"
     ((failed == 0)) || die "a bar is missed"
 }

@@ -20,12 +20,13 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod files;
-#[cfg(any(test, fuzzing))]
-pub mod fuzzing;
+#[cfg(test)]
+mod fuzzing;
 pub mod inputs;
 pub mod kernels;
 pub mod memory;
 pub mod model;
+pub mod motion;
 pub mod panics;
 pub mod preprocess;
 pub mod quantize;

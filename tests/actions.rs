@@ -77,7 +77,13 @@ fn start(plans: &[ActionPlan]) -> (Vec<ActionHandle>, Arc<Edges>) {
     let names = plans.iter().map(|plan| plan.name.to_string()).collect();
     let context = ActionContext {
         device: "garden".into(),
-        rules: vec![RuleInfo { name: "cat".into(), label: "Cat".into(), actions: names, armed_by_mqtt: false }],
+        rules: vec![RuleInfo {
+            name: "cat".into(),
+            label: "Cat".into(),
+            actions: names,
+            has_switch: false,
+            armed_by_mqtt: false,
+        }],
         cameras: vec!["feeder".into()],
         observer: observer.clone(),
         control: spotter::control::Control::new(|| ()),

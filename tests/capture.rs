@@ -23,6 +23,7 @@ fn plan(name: &str, source: SourcePlan) -> CameraPlan {
         timeout: Duration::from_millis(300),
         stale: Duration::from_secs(1),
         controls: Default::default(),
+        motion: None,
     }
 }
 

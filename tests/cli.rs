@@ -67,6 +67,26 @@ fn the_shipped_configurations_are_good() {
 }
 
 #[test]
+fn init_writes_a_configuration_that_check_accepts_and_overwrites_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spotter.toml").display().to_string();
+    let (code, out, err) = run(&["init", "--model", MODEL, "--output", &path]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("spotter check"), "{out}");
+    let (code, out, err) = run(&["check", "--config", &path]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let (code, printed, _) = run(&["init", "--model", MODEL]);
+    assert_eq!((code, &printed), (Some(0), &std::fs::read_to_string(&path).unwrap()));
+    std::fs::write(&path, "mine").unwrap();
+    let (code, _, err) = run(&["init", "--model", MODEL, "--output", &path]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--force"), "{err}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    let (code, _, _) = run(&["init", "--model", MODEL, "--output", &path, "--force"]);
+    assert_eq!((code, std::fs::read_to_string(&path).unwrap()), (Some(0), printed));
+}
+
+#[test]
 fn classify_prints_one_json_object() {
     let photo = "tests/photos/wild_cat/image_0006.jpg";
     let (code, out, err) = run(&["classify", "--model", MODEL, "--top", "2", "--format", "json", photo]);

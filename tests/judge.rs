@@ -107,7 +107,7 @@ fn edge(line: &str) {
 #[test]
 fn every_edge_gets_its_verdict_and_the_plc_its_lines() {
     let plan = plan();
-    let running = std::thread::spawn(move || daemon::run(&plan, Options::default()));
+    let running = std::thread::spawn(move || daemon::run(&plan, &Options::default()));
     wait_until("ready", || is_high("5"));
     for line in ["22", "23", "24"] {
         wait_until("the input is heard", || simulated::is_listened_to("plc", line));

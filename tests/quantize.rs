@@ -11,7 +11,7 @@ use spotter::model::{LoadOptions, Model, ModelFiles};
 use spotter::preprocess::{InputTensor, TensorFormat};
 use spotter::quantize::{Comparison, Kept, Method, Options, QuantizeError, Report, photos, quantize};
 
-const NAMES: [&str; 3] = ["vgg", "resnet", "mobile"];
+const NAMES: [&str; 4] = ["vgg", "resnet", "mobile", "keras"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).into()
@@ -125,6 +125,8 @@ fn roles_of_the_nodes() {
     check("resnet", 6, &["Add", "Add", "GlobalAveragePool", "Gemm"], &[]);
     let kept = ["Add", "Add", "GlobalAveragePool", "Sigmoid", "Mul", "GlobalAveragePool", "Gemm"];
     check("mobile", 11, &kept, &["Sigmoid", "Mul"]);
+    // paddings, factors, offsets and transpositions are part of the layers; two batch norms are layers of their own
+    check("keras", 6, &["Add", "MatMul", "Add"], &["QuantizeLinearU8"]);
 }
 
 #[test]

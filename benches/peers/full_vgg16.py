@@ -16,6 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 LAYERS = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
 DENSE = [(25088, 4096), (4096, 4096), (4096, 1000)]
 SCALE = np.float32(0.05)
+SEED = 20261124
+# The standard deviation of the drawn weights, in codes.
+DEVIATION = 29.5
 MANIFEST = """# Seeded weights, for timing: it recognises nothing.
 [input]
 name = "input"
@@ -25,6 +28,15 @@ preprocess = "torchvision"
 [output]
 kind = "logits"
 """
+
+
+def seeded_weights(generator, shape):
+    return np.clip(np.rint(generator.standard_normal(shape, np.float32) * DEVIATION), -127, 127).astype(np.int8)
+
+
+def relative_scale(inputs):
+    """A weight's step such that activations keep their size from layer to layer."""
+    return np.float32(2.0 / (DEVIATION * np.sqrt(inputs)))
 
 
 class Graph:
@@ -52,7 +64,7 @@ class Graph:
         return self.node("DequantizeLinear", [self.node("QuantizeLinear", [x, *grid]), *grid])
 
     def weights(self, shape, axis, scales):
-        weights = np.clip(np.rint(RNG.standard_normal(shape, np.float32) * 29.5), -127, 127).astype(np.int8)
+        weights = seeded_weights(RNG, shape)
         zeros = np.zeros(len(scales), np.int8)
         names = [self.constant(weights), self.constant(scales), self.constant(zeros)]
         return [self.node("DequantizeLinear", names, axis=axis)] if self.qdq else names
@@ -65,7 +77,7 @@ class Graph:
         return self.node("DequantizeLinear", [self.constant(bias), *grid], axis=0)
 
     def convolution(self, x, inputs, outputs):
-        scales = np.full(outputs, 2.0 / (29.5 * np.sqrt(9 * inputs)), np.float32)
+        scales = np.full(outputs, relative_scale(9 * inputs))
         weights, bias = self.weights((outputs, inputs, 3, 3), 0, scales), self.bias(outputs, scales)
         window = {"kernel_shape": [3, 3], "pads": [1] * 4}
         if self.qdq:
@@ -73,21 +85,21 @@ class Graph:
         return self.node("QLinearConv", [x, *self.grid(), *weights, *self.grid(), bias], **window)
 
     def dense(self, x, inputs, outputs, last):
-        scale = np.array([2.0 / (29.5 * np.sqrt(inputs))], np.float32)
+        scale = np.array([relative_scale(inputs)])
         if self.qdq:
             shape = (outputs, inputs)
             weights, bias = self.weights(shape, 0, np.repeat(scale, outputs)), self.bias(outputs, np.repeat(scale, outputs))
             y = self.node("Gemm", [x, *weights, bias], transB=1)
             return y if last else self.requantised(self.node("Relu", [y]))
         # The standard domain's quantised product has no bias.
-        weights = np.clip(np.rint(RNG.standard_normal((inputs, outputs), np.float32) * 29.5), -127, 127).astype(np.int8)
+        weights = seeded_weights(RNG, (inputs, outputs))
         operands = [self.constant(weights), self.constant(scale[0]), self.constant(np.int8(0))]
         return self.node("QLinearMatMul", [x, *self.grid(), *operands, *self.grid()])
 
 
 def build(qdq):
     global RNG
-    RNG = np.random.Generator(np.random.PCG64(20261124))
+    RNG = np.random.Generator(np.random.PCG64(SEED))
     graph = Graph(qdq)
     x = graph.requantised("input") if qdq else graph.node("QuantizeLinear", ["input", *graph.grid()])
     channels = 3

@@ -4,7 +4,7 @@
 
 In each round every engine is measured once, in a process of its own that ends before the next one begins, so that none has the other's threads or caches
 beside it; what is shown is the median over the rounds of each engine's median. Load and a warm-up are not in the times. Each engine gets the form of the
-network that it is fastest with: OpenVINO takes the QDQ form, the others QLinearConv.
+network that it is fastest with: OpenVINO takes the QDQ form, Spotter and onnxruntime QLinearConv, LiteRT and ncnn files of their own.
 """
 import argparse
 import json
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-ENGINES = ["spotter", "openvino", "onnxruntime"]
+ENGINES = ["spotter", "openvino", "litert", "onnxruntime", "ncnn"]
 
 
 def timed(run, runs):
@@ -51,9 +51,42 @@ def onnxruntime(models, threads, runs):
     return timed(lambda: session.run(None, {"input": data}), runs)
 
 
+def litert(models, threads, runs):
+    import numpy as np
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(models / "vgg16.tflite"), num_threads=threads)
+    interpreter.allocate_tensors()
+    image = interpreter.get_input_details()[0]["index"]
+    interpreter.set_tensor(image, np.zeros((1, 224, 224, 3), np.int8))
+    return timed(interpreter.invoke, runs)
+
+
+def ncnn(models, threads, runs):
+    import ncnn as engine
+    import numpy as np
+
+    net = engine.Net()
+    net.opt.num_threads, net.opt.use_vulkan_compute = threads, False
+    if net.load_param(str(models / "vgg16.ncnn.param")) or net.load_model(str(models / "vgg16.ncnn.bin")):
+        raise SystemExit("ncnn cannot read its model")
+    image = engine.Mat(np.zeros((3, 224, 224), np.float32))
+    last = net.output_names()[0]
+
+    def run():
+        extractor = net.create_extractor()
+        extractor.input("t0", image)
+        error, scores = extractor.extract(last)
+        if error or scores.w != 1000:
+            raise SystemExit(f"ncnn failed with {error}")
+
+    return timed(run, runs)
+
+
 def one(arguments):
     """A single measurement of a Python engine, in this process."""
-    median = {"openvino": openvino, "onnxruntime": onnxruntime}[arguments.one](arguments.models, arguments.threads[0], arguments.runs)
+    engines = {"openvino": openvino, "litert": litert, "onnxruntime": onnxruntime, "ncnn": ncnn}
+    median = engines[arguments.one](arguments.models, arguments.threads[0], arguments.runs)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"median_ms": median, "peak_rss_bytes": peak}))
 

@@ -21,8 +21,6 @@ mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(any(test, fuzzing))]
-pub(crate) use mqtt::fuzz as fuzz_mqtt;
 pub use picture::Picture;
 pub use runner::{ActionHandle, ActionStatus, Health, close_all};
 
@@ -42,6 +40,8 @@ pub enum Message {
     Event(Arc<Event>),
     /// The same, with the frame that decided it: for those that [want pictures](ActionHandle::wants_pictures).
     Pictured(Arc<Event>, Arc<Picture>),
+    /// A rule of this action is on already, while the action is new: for those that show states. Nothing has happened.
+    Standing(Arc<Event>),
     /// A camera came or went. Every action is told; most do not care.
     Camera(CameraStatus),
     /// A rule that something arms was armed or disarmed. Every action is told.
@@ -118,7 +118,9 @@ pub struct RuleInfo {
     pub label: String,
     /// The actions that it feeds.
     pub actions: Vec<String>,
-    /// A broker may arm and disarm it.
+    /// Something arms and disarms it.
+    pub has_switch: bool,
+    /// A broker does.
     pub armed_by_mqtt: bool,
 }
 
@@ -131,6 +133,7 @@ impl From<&RulePlan> for RuleInfo {
             name: rule.name.clone(),
             label: rule.name.replace(['_', '-'], " "),
             actions,
+            has_switch: rule.armed_by.is_some(),
             armed_by_mqtt: rule.armed_by == Some(ArmedBy::Mqtt),
         }
     }
@@ -161,6 +164,37 @@ pub enum ActionError {
     },
 }
 
+/// What the actions of one device share; starts them, now and when a configuration brings more.
+pub struct Workshop(Arc<Shared>);
+
+impl Workshop {
+    /// For the actions of `plans`, of which none is started yet.
+    pub fn new(context: ActionContext, plans: &[ActionPlan]) -> Self {
+        Self(Shared::new(context, plans))
+    }
+
+    /// Another configuration: `rules` and `cameras` are those that actions started from now on are told of, `plans` all actions that
+    /// there are. Actions that go on are told by [`ActionHandle::reconfigure`].
+    pub fn reconfigure(&mut self, rules: Vec<RuleInfo>, cameras: Vec<Arc<str>>, plans: &[ActionPlan]) {
+        self.0 = self.0.reconfigured(rules, cameras, plans);
+    }
+
+    /// What actions are told of the device now.
+    pub fn context(&self) -> &ActionContext {
+        &self.0
+    }
+
+    /// As [`start`], for some of the plans or all.
+    ///
+    /// # Errors
+    /// As [`start`].
+    pub fn start(&self, plans: &[ActionPlan]) -> Result<Vec<ActionHandle>, ActionError> {
+        // Collected before the first thread starts: no line waits for another action.
+        let prepared: Vec<Prepared<'_>> = plans.iter().map(|plan| Prepared::new(plan, &self.0)).collect();
+        prepared.into_iter().map(|prepared| prepared.spawn(&self.0)).collect()
+    }
+}
+
 /// Starts every action of `plans`, in their order.
 ///
 /// All GPIO lines are driven to their safe level before any thread is started. A line, file or broker that fails is not
@@ -170,10 +204,7 @@ pub enum ActionError {
 /// # Errors
 /// [`ActionError`] when the system gives no thread or no event queue; lines opened so far are released at their safe level.
 pub fn start(plans: &[ActionPlan], context: ActionContext) -> Result<Vec<ActionHandle>, ActionError> {
-    let context = Shared::new(context, plans);
-    // Collected before the first thread starts: no line waits for another action.
-    let prepared: Vec<Prepared<'_>> = plans.iter().map(|plan| Prepared::new(plan, &context)).collect();
-    prepared.into_iter().map(|prepared| prepared.spawn(&context)).collect()
+    Workshop::new(context, plans).start(plans)
 }
 
 /// An action whose line, if it has one, is at its safe level.

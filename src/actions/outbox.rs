@@ -34,7 +34,7 @@ pub(super) trait Item: Sized + Send {
 impl Item for Arc<Event> {
     fn of(message: Message) -> Option<Self> {
         match message {
-            Message::Event(event) | Message::Pictured(event, _) => Some(event),
+            Message::Event(event) | Message::Pictured(event, _) | Message::Standing(event) => Some(event),
             Message::Camera(_) | Message::Armed { .. } => None,
         }
     }
@@ -152,6 +152,10 @@ impl<T> Inner<T> {
 
 impl<T: Item> Mailbox for Outbox<T> {
     fn push(&self, message: Message) -> bool {
+        // Only who follows states wants to know of one that stands.
+        if matches!(message, Message::Standing(_)) && self.overflow != Overflow::KeepLatest {
+            return true;
+        }
         let Some(event) = T::of(message) else { return true };
         let mut inner = self.lock();
         if inner.closing.is_some() {

@@ -5,7 +5,7 @@
 //! | `id` | unique to this event; a duplicate (MQTT's QoS 1 allows them) has the same |
 //! | `device`, `rule` | who says it, and which rule changed |
 //! | `state` | `"on"`, `"escalated"` (still on, for the rule's `escalate_after`) or `"off"` |
-//! | `reason` | why off: `"gone"` (the scores fell), `"stale"` (no camera delivers frames), `"unscheduled"`, `"disarmed"`; else `null` |
+//! | `reason` | why off: `"gone"` (the scores fell), `"stale"` (no camera delivers frames), `"unscheduled"`, `"disarmed"`, `"reloaded"`; else `null` |
 //! | `part` | a station's verdict only (then `rule` is the station, `state` `"pass"`, `"fail"` or `"fault"`, and `reason` `"timeout"` or `"overflow"`): the part's number, or `null` |
 //! | `camera`, `region` | the view that decided it; `region` is `null` for the whole frame |
 //! | `class`, `label`, `probability` | the rule's best class in that frame: index, name, 0 to 1 |

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::payload::EventPayload;
-use super::{ActionContext, Edge, Observer};
+use super::{ActionContext, Edge, Observer, RuleInfo};
 use crate::clock::Monotonic;
 use crate::config::plan::{ActionKind, ActionPlan};
 use crate::rules::Event;
@@ -24,11 +24,14 @@ const REMEMBERED: usize = 256;
 /// See the [module](self).
 pub(super) struct PinBook {
     /// How many lines each rule drives.
-    lines: HashMap<Arc<str>, usize>,
+    lines: Mutex<HashMap<Arc<str>, usize>>,
     moved: Mutex<VecDeque<Moved>>,
     noted: Condvar,
-    listeners: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
+    /// Each gives `false` when it does not listen any more.
+    listeners: Mutex<Vec<Listener>>,
 }
+
+type Listener = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// One event and what the lines did about it. It is held, so that no other event can have its address.
 struct Moved {
@@ -39,14 +42,12 @@ struct Moved {
 
 impl PinBook {
     fn new(context: &ActionContext, plans: &[ActionPlan]) -> Self {
-        let is_line =
-            |name: &&String| plans.iter().any(|plan| *plan.name == ***name && matches!(plan.kind, ActionKind::Gpio(_)));
-        let lines = context.rules.iter().map(|rule| (rule.name.clone(), rule.actions.iter().filter(is_line).count()));
-        Self { lines: lines.collect(), moved: Mutex::default(), noted: Condvar::new(), listeners: Mutex::default() }
+        let lines = Mutex::new(lines_of(&context.rules, plans));
+        Self { lines, moved: Mutex::default(), noted: Condvar::new(), listeners: Mutex::default() }
     }
 
-    /// Calls `listener` after each edge that an event caused.
-    pub(super) fn listen(&self, listener: impl Fn() + Send + Sync + 'static) {
+    /// Calls `listener` after each edge that an event caused, until it gives `false`.
+    pub(super) fn listen(&self, listener: impl Fn() -> bool + Send + Sync + 'static) {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
     }
 
@@ -64,7 +65,7 @@ impl PinBook {
         }
         drop(moved);
         self.noted.notify_all();
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|listener| listener());
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).retain(|listener| listener());
     }
 
     /// From the capture to the edge of the last of the event's lines, if any has moved; or for how long to wait for more.
@@ -74,7 +75,7 @@ impl PinBook {
 
     fn look(&self, moved: &VecDeque<Moved>, event: &Event) -> Result<Option<Duration>, Duration> {
         let known = moved.iter().find(|moved| std::ptr::eq(&*moved.event, event));
-        let expected = self.lines.get(&event.rule).copied().unwrap_or(0);
+        let expected = self.lines.lock().unwrap_or_else(PoisonError::into_inner).get(&event.rule).copied().unwrap_or(0);
         let left = (event.decided + PATIENCE).since(Monotonic::now());
         if known.map_or(0, |moved| moved.lines) < expected && !left.is_zero() {
             return Err(left);
@@ -103,6 +104,12 @@ impl PinBook {
     }
 }
 
+fn lines_of(rules: &[RuleInfo], plans: &[ActionPlan]) -> HashMap<Arc<str>, usize> {
+    let is_line =
+        |name: &&String| plans.iter().any(|plan| *plan.name == ***name && matches!(plan.kind, ActionKind::Gpio(_)));
+    rules.iter().map(|rule| (rule.name.clone(), rule.actions.iter().filter(is_line).count())).collect()
+}
+
 /// What all actions are given, and what they know of each other.
 pub(super) struct Shared {
     context: ActionContext,
@@ -115,6 +122,13 @@ impl Shared {
         let pins = Arc::new(PinBook::new(&context, plans));
         context.observer = Arc::new(Noting { pins: pins.clone(), observer: context.observer });
         Arc::new(Self { context, pins })
+    }
+
+    /// For the actions of another configuration, whose pins are noted in the same book.
+    pub(super) fn reconfigured(&self, rules: Vec<RuleInfo>, cameras: Vec<Arc<str>>, plans: &[ActionPlan]) -> Arc<Self> {
+        *self.pins.lines.lock().unwrap_or_else(PoisonError::into_inner) = lines_of(&rules, plans);
+        let context = ActionContext { rules, cameras, ..self.context.clone() };
+        Arc::new(Self { context, pins: self.pins.clone() })
     }
 
     /// `event` as it is told now. Waits for its pins, never longer than 50 ms after the decision.
@@ -151,7 +165,6 @@ impl Observer for Noting {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::actions::RuleInfo;
     use crate::actions::payload::tests::event;
     use crate::config::plan::{GpioBackend, GpioLine, GpioMode, GpioPlan, Level, LogPlan};
     use crate::rules::Change;
@@ -175,6 +188,7 @@ pub(super) mod tests {
             name: name.into(),
             label: name.into(),
             actions: actions.iter().map(ToString::to_string).collect(),
+            has_switch: false,
             armed_by_mqtt: false,
         };
         let context = ActionContext {
@@ -218,11 +232,16 @@ pub(super) mod tests {
         let shared = shared();
         let heard = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let ears = heard.clone();
-        shared.pins.listen(move || _ = ears.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
+        shared.pins.listen(move || {
+            ears.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            true
+        });
+        shared.pins.listen(|| false);
         for _ in 0..REMEMBERED + 5 {
             shared.observer.edge(&edge(&Arc::new(event("cat", Change::On)), Duration::from_millis(30)));
         }
         assert_eq!(shared.pins.lock().len(), REMEMBERED);
         assert_eq!(heard.load(std::sync::atomic::Ordering::SeqCst), REMEMBERED + 5);
+        assert_eq!(shared.pins.listeners.lock().unwrap().len(), 1, "who does not listen any more is let go");
     }
 }

@@ -1,5 +1,6 @@
 //! One thread an action, and the handle that the rest of the daemon holds on it.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
-use super::{ActionError, Message};
+use super::{ActionContext, ActionError, Message};
 use crate::clock::Monotonic;
 use crate::telemetry::Counter;
 
@@ -134,7 +135,11 @@ pub struct ActionHandle {
     status: Arc<StatusCell>,
     ended: Arc<Ended>,
     urgent: bool,
+    reconfigure: Option<Reconfigure>,
 }
+
+/// How an action is told of other rules and cameras.
+type Reconfigure = Box<dyn Fn(&ActionContext) + Send + Sync>;
 
 /// How much longer than asked a closing action is waited for: the time to drive a line or to say goodbye to a broker.
 const GRACE: Duration = Duration::from_millis(500);
@@ -149,6 +154,19 @@ impl ActionHandle {
     /// dropped and counted, or the action is closed. States (a follow line's, a retained topic's) survive an overflow.
     pub fn send(&self, message: Message) -> bool {
         self.mailbox.push(message)
+    }
+
+    /// The same action, which has to know of other rules and cameras.
+    pub(super) fn told_of_changes(mut self, tell: impl Fn(&ActionContext) + Send + Sync + 'static) -> Self {
+        self.reconfigure = Some(Box::new(tell));
+        self
+    }
+
+    /// The rules and cameras are other ones from now on; most actions do not care.
+    pub fn reconfigure(&self, context: &ActionContext) {
+        if let Some(tell) = &self.reconfigure {
+            tell(context);
+        }
     }
 
     /// Whether it is to be told of an event before those that are not: it drives a pin. Waking another action's thread takes
@@ -214,11 +232,12 @@ impl fmt::Debug for ActionHandle {
 
 /// Closes all of `handles` at once, so that they share the one `limit`, and waits for them. Returns the names of those
 /// that had not ended half a second after it.
-pub fn close_all(handles: &[ActionHandle], limit: Duration) -> Vec<Arc<str>> {
+pub fn close_all<H: Borrow<ActionHandle>>(handles: &[H], limit: Duration) -> Vec<Arc<str>> {
     let deadline = Instant::now() + limit;
-    handles.iter().for_each(|handle| handle.mailbox.close(deadline));
+    let handles = || handles.iter().map(Borrow::borrow);
+    handles().for_each(|handle| handle.mailbox.close(deadline));
     let left = || deadline.saturating_duration_since(Instant::now());
-    handles.iter().filter(|handle| !handle.ended.wait(left() + GRACE)).map(|handle| handle.name.clone()).collect()
+    handles().filter(|handle| !handle.ended.wait(left() + GRACE)).map(|handle| handle.name.clone()).collect()
 }
 
 /// Starts `work` on a thread named after the action, behind the inference loop.
@@ -263,7 +282,7 @@ fn spawn_as(
         work();
     });
     match thread {
-        Ok(_detached) => Ok(ActionHandle { name, mailbox, status, ended, urgent }),
+        Ok(_detached) => Ok(ActionHandle { name, mailbox, status, ended, urgent, reconfigure: None }),
         Err(source) => Err(ActionError::Thread { action: name, source }),
     }
 }

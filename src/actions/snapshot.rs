@@ -42,7 +42,7 @@ impl Item for Pictured {
         let (event, picture) = match message {
             Message::Event(event) => (event, None),
             Message::Pictured(event, picture) => (event, Some(picture)),
-            Message::Camera(_) | Message::Armed { .. } => return None,
+            Message::Standing(_) | Message::Camera(_) | Message::Armed { .. } => return None,
         };
         event.change.is_on().then_some(Self { event, picture })
     }

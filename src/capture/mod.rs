@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use frame::{Frame, PixelFormat, Rgb};
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 pub(crate) use process::fuzz_split;
 
 use crate::config::plan::{CameraPlan, SourcePlan};

@@ -21,7 +21,7 @@ use super::{CaptureError, Frame, Next, PixelFormat, Source};
 use crate::clock::Monotonic;
 use crate::telemetry::CameraCounters;
 use split::Splitter;
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 pub(crate) use split::fuzz_split;
 use stderr::StderrLog;
 

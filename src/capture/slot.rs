@@ -9,11 +9,13 @@ use crate::clock::Monotonic;
 use crate::telemetry::CameraCounters;
 
 /// One slot a camera; a live camera's newest frame replaces the one that waits, a file waits its turn.
+///
+/// Cameras come and go while frames are handed over: each has a number that no other camera gets again, and what is asked of
+/// the number of a camera that has gone does nothing.
 pub struct FrameSlots {
     state: Mutex<State>,
     filled: Condvar,
     emptied: Condvar,
-    counters: Vec<Arc<CameraCounters>>,
 }
 
 /// Reservations of one camera, with the frames that are kept, at most.
@@ -26,63 +28,80 @@ struct Waiting {
     patient: bool,
 }
 
+/// One camera's.
+struct Slot {
+    camera: usize,
+    waiting: Option<Waiting>,
+    /// The first frame captured from each of these moments on is kept, and not dropped for a newer one.
+    reserved: Vec<Monotonic>,
+    counters: Arc<CameraCounters>,
+}
+
+#[derive(Default)]
 struct State {
-    slots: Vec<Option<Waiting>>,
-    /// By camera: the first frame captured from each of these moments on is kept, and not dropped for a newer one.
-    reserved: Vec<Vec<Monotonic>>,
+    slots: Vec<Slot>,
     /// Frames that are kept, with their cameras: no more than there were reservations.
     kept: VecDeque<(usize, Frame)>,
-    /// The camera that is served first next time, so that a fast one does not starve the others.
+    /// The place that is served first next time, so that a fast camera does not starve the others.
     next: usize,
+    /// The number of the next camera.
+    number: usize,
     closed: bool,
     /// Somebody wants the taker to look at something else.
     nudged: bool,
 }
 
 impl FrameSlots {
-    /// A slot for each camera, with its counters.
+    /// A slot for each camera, with its counters; their numbers are their places here.
     pub fn new(counters: &[Arc<CameraCounters>]) -> Self {
-        let state = State {
-            slots: counters.iter().map(|_| None).collect(),
-            reserved: vec![Vec::new(); counters.len()],
-            kept: VecDeque::new(),
-            next: 0,
-            closed: false,
-            nudged: false,
-        };
-        Self { state: Mutex::new(state), filled: Condvar::new(), emptied: Condvar::new(), counters: counters.to_vec() }
+        let slots = Self { state: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new() };
+        counters.iter().for_each(|counters| _ = slots.add(counters.clone()));
+        slots
+    }
+
+    /// A slot for one more camera; gives its number.
+    pub fn add(&self, counters: Arc<CameraCounters>) -> usize {
+        let mut state = self.lock();
+        let camera = state.number;
+        state.number += 1;
+        state.slots.push(Slot { camera, waiting: None, reserved: Vec::new(), counters });
+        camera
+    }
+
+    /// The camera has gone, and what waits of it with it.
+    pub fn remove(&self, camera: usize) {
+        let mut state = self.lock();
+        state.slots.retain(|slot| slot.camera != camera);
+        state.kept.retain(|(other, _)| *other != camera);
+        drop(state);
+        self.emptied.notify_all();
     }
 
     /// The newest frame wins: one that still waits is dropped and counted.
     pub fn put(&self, camera: usize, frame: Frame) {
         let mut state = self.lock();
-        if state.closed {
-            return;
-        }
-        if state.redeem(camera, frame.captured) {
+        let closed = state.closed;
+        let Some(slot) = state.slot(camera).filter(|_| !closed) else { return };
+        if slot.redeem(frame.captured) {
             state.kept.push_back((camera, frame));
-            self.filled.notify_one();
-            return;
-        }
-        if state.slots[camera].replace(Waiting { frame, patient: false }).is_some() {
-            self.counters[camera].dropped_stale.increment();
+        } else if slot.waiting.replace(Waiting { frame, patient: false }).is_some() {
+            slot.counters.dropped_stale.increment();
         }
         self.filled.notify_one();
     }
 
-    /// Waits until the camera's slot is empty. False when the slots were closed in the meantime.
+    /// Waits until the camera's slot is empty. False when the slots were closed in the meantime, or the camera has gone.
     ///
     /// Such a frame is stamped again when it is taken: a photo has no time of its own, and the time that it waits for the
     /// one before it is no latency.
     pub fn put_and_wait(&self, camera: usize, frame: Frame) -> bool {
         let mut state = self.lock();
-        while state.slots[camera].is_some() && !state.closed {
+        while !state.closed && state.slot(camera).is_some_and(|slot| slot.waiting.is_some()) {
             state = self.emptied.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.closed {
-            return false;
-        }
-        state.slots[camera] = Some(Waiting { frame, patient: true });
+        let closed = state.closed;
+        let Some(slot) = state.slot(camera).filter(|_| !closed) else { return false };
+        slot.waiting = Some(Waiting { frame, patient: true });
         self.filled.notify_one();
         true
     }
@@ -91,21 +110,23 @@ impl FrameSlots {
     /// newer one; also if it waits here already. `false`: too many frames are reserved, and this one is not.
     pub fn reserve(&self, camera: usize, from: Monotonic) -> bool {
         let mut state = self.lock();
-        if state.slots.get(camera).is_none() || state.reserved[camera].len() + state.kept.len() >= MOST_RESERVED {
+        let kept = state.kept.len();
+        let has = state.kept.iter().any(|(other, frame)| *other == camera && frame.captured >= from);
+        let Some(slot) = state.slot(camera).filter(|slot| slot.reserved.len() + kept < MOST_RESERVED) else {
             return false;
-        }
-        if state.kept.iter().any(|(other, frame)| *other == camera && frame.captured >= from) {
+        };
+        if has {
             return true;
         }
         let waits = |it: &Waiting| !it.patient && it.frame.captured >= from;
-        match state.slots[camera].take_if(|waiting| waits(waiting)) {
+        match slot.waiting.take_if(|waiting| waits(waiting)) {
             Some(waiting) => state.kept.push_back((camera, waiting.frame)),
-            None => state.reserved[camera].push(from),
+            None => slot.reserved.push(from),
         }
         true
     }
 
-    /// The next frame and its camera's index, round robin; nothing after `timeout`, after [`Self::nudge`], or at once when closed.
+    /// The next frame and its camera's number, round robin; nothing after `timeout`, after [`Self::nudge`], or at once when closed.
     pub fn take(&self, timeout: Duration) -> Option<(usize, Frame)> {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
@@ -144,12 +165,18 @@ impl FrameSlots {
     }
 }
 
-impl State {
+impl Slot {
     /// Whether a frame captured at `captured` was reserved; it stands for all reservations up to then.
-    fn redeem(&mut self, camera: usize, captured: Monotonic) -> bool {
-        let before = self.reserved[camera].len();
-        self.reserved[camera].retain(|from| *from > captured);
-        self.reserved[camera].len() < before
+    fn redeem(&mut self, captured: Monotonic) -> bool {
+        let before = self.reserved.len();
+        self.reserved.retain(|from| *from > captured);
+        self.reserved.len() < before
+    }
+}
+
+impl State {
+    fn slot(&mut self, camera: usize) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.camera == camera)
     }
 
     fn take(&mut self) -> Option<(usize, Frame)> {
@@ -157,14 +184,15 @@ impl State {
             return Some(kept);
         }
         let count = self.slots.len();
-        let index = (0..count).map(|i| (self.next + i) % count).find(|&i| self.slots[i].is_some())?;
-        self.next = (index + 1) % count;
-        self.slots[index].take().map(|Waiting { mut frame, patient }| {
+        let place = (0..count).map(|i| (self.next + i) % count).find(|&i| self.slots[i].waiting.is_some())?;
+        self.next = (place + 1) % count;
+        let slot = &mut self.slots[place];
+        slot.waiting.take().map(|Waiting { mut frame, patient }| {
             if patient {
                 frame.captured = Monotonic::now();
             }
-            self.redeem(index, frame.captured);
-            (index, frame)
+            slot.redeem(frame.captured);
+            (slot.camera, frame)
         })
     }
 }
@@ -184,12 +212,17 @@ mod tests {
         FrameSlots::new(&counters)
     }
 
+    /// Frames of `camera` that a newer one has replaced.
+    fn stale(slots: &FrameSlots, camera: usize) -> u64 {
+        slots.lock().slot(camera).unwrap().counters.dropped_stale.get()
+    }
+
     #[test]
     fn the_newest_frame_wins_and_the_others_are_counted() {
         let slots = slots(1);
         (0..3).for_each(|n| slots.put(0, frame(n)));
         assert_eq!(slots.take(Duration::ZERO).map(|(_, f)| f.sequence), Some(2));
-        assert_eq!(slots.counters[0].dropped_stale.get(), 2);
+        assert_eq!(stale(&slots, 0), 2);
         assert!(slots.take(Duration::from_millis(5)).is_none());
     }
 
@@ -214,7 +247,7 @@ mod tests {
         // 2 is the first from 15 ms on, 4 from 35 and 38; then what waits by turns.
         let taken: Vec<_> = std::iter::from_fn(|| slots.take(Duration::ZERO)).map(|(i, f)| (i, f.sequence)).collect();
         assert_eq!(taken, [(0, 2), (0, 4), (0, 7), (1, 1)]);
-        assert_eq!(slots.counters[0].dropped_stale.get(), 5);
+        assert_eq!(stale(&slots, 0), 5);
         // One that waits already, and one that is too early.
         slots.put(0, stamped(9));
         assert!(slots.reserve(0, at(90)) && slots.reserve(0, at(95)));
@@ -245,7 +278,7 @@ mod tests {
                 assert_eq!(taken, Some(expected));
             }
         });
-        assert_eq!(slots.counters[0].dropped_stale.get(), 0);
+        assert_eq!(stale(&slots, 0), 0);
     }
 
     #[test]
@@ -275,8 +308,8 @@ mod tests {
                 (last[camera], taken[camera]) = (Some(frame.sequence), taken[camera] + 1);
             }
         });
-        for (camera, counters) in slots.counters.iter().enumerate() {
-            assert_eq!(taken[camera] + counters.dropped_stale.get(), FRAMES, "camera {camera}");
+        for (camera, taken) in taken.into_iter().enumerate() {
+            assert_eq!(taken + stale(&slots, camera), FRAMES, "camera {camera}");
         }
     }
 
@@ -295,6 +328,33 @@ mod tests {
         assert!(slots.state.is_poisoned());
         slots.put(0, frame(3));
         assert_eq!(slots.take(Duration::ZERO).map(|(_, f)| f.sequence), Some(3));
+    }
+
+    #[test]
+    fn a_camera_that_has_gone_takes_its_frames_along_and_a_new_one_is_another() {
+        let slots = slots(2);
+        slots.put(0, frame(0));
+        assert!(slots.reserve(0, Monotonic::default()), "its frame is kept");
+        slots.put(0, frame(1));
+        slots.put(1, frame(10));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| slots.put_and_wait(0, frame(2)));
+            std::thread::sleep(Duration::from_millis(20));
+            slots.remove(0);
+            assert!(!waiting.join().unwrap());
+        });
+        slots.put(0, frame(3));
+        assert!(!slots.put_and_wait(0, frame(4)) && !slots.reserve(0, Monotonic::default()));
+        let new = slots.add(Arc::default());
+        assert_eq!(new, 2);
+        slots.put(new, frame(20));
+        let mut taken: Vec<_> =
+            std::iter::from_fn(|| slots.take(Duration::ZERO)).map(|(i, f)| (i, f.sequence)).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, [(1, 10), (2, 20)]);
+        slots.remove(1);
+        slots.remove(2);
+        assert!(slots.take(Duration::ZERO).is_none(), "no camera at all");
     }
 
     #[test]

@@ -201,6 +201,7 @@ mod tests {
             timeout: Duration::from_millis(30),
             stale: Duration::from_secs(1),
             controls: Default::default(),
+            motion: None,
         }
     }
 

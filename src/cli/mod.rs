@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod bench;
+mod capture;
 mod check;
 mod classify;
 mod doctor;
 mod evaluate;
+mod init;
 mod look;
 pub mod outcome;
 mod quantize;
@@ -34,6 +36,8 @@ struct Arguments {
 enum Command {
     /// Watch the configured cameras and act
     Run(run::Run),
+    /// Write a configuration from what this board has
+    Init(init::Init),
     /// List every problem in a configuration
     Check(check::Check),
     /// Say what is on photos
@@ -44,6 +48,8 @@ enum Command {
     Replay(replay::Replay),
     /// Say what this board has: cameras, GPIO chips, CPU features
     Doctor(doctor::Doctor),
+    /// Take training photos with a camera
+    Capture(capture::Capture),
     /// Make an int8 model of a float one
     Quantize(quantize::Quantize),
     /// Measure a model on this machine, layer by layer
@@ -77,11 +83,13 @@ pub fn main() -> ExitCode {
     crate::telemetry::logging::start();
     let outcome = match &arguments.command {
         Command::Run(run) => run.execute(),
+        Command::Init(init) => init.execute(),
         Command::Check(check) => check.execute(),
         Command::Classify(classify) => classify.execute(),
         Command::Look(look) => look.execute(),
         Command::Replay(replay) => replay.execute(),
         Command::Doctor(doctor) => doctor.execute(),
+        Command::Capture(capture) => capture.execute(),
         Command::Quantize(quantize) => quantize.execute(),
         Command::Bench(bench) => bench.execute(),
         Command::Evaluate(evaluate) => evaluate.execute(),

@@ -70,6 +70,7 @@ struct Report<'a> {
     frames: Vec<Value>,
     events: Vec<Value>,
     unusable: Vec<String>,
+    skipped: usize,
     tallies: Vec<Tally>,
 }
 
@@ -85,7 +86,7 @@ impl<'a> Report<'a> {
     fn new(arguments: &'a Replay, plan: &'a Plan) -> Self {
         let tallies = plan.rules.iter().map(|_| Tally::default()).collect();
         let (frames, events, unusable) = (Vec::new(), Vec::new(), Vec::new());
-        Self { arguments, zone: &plan.timezone, frames, events, unusable, tallies }
+        Self { arguments, zone: &plan.timezone, frames, events, unusable, skipped: 0, tallies }
     }
 
     fn text(&self) -> bool {
@@ -96,6 +97,7 @@ impl<'a> Report<'a> {
         match happening {
             Happening::Events(events, rules) => events.iter().for_each(|event| self.event(event, rules)),
             Happening::Frame { frame, rules, .. } => self.frame(frame, rules),
+            Happening::Skipped(..) => self.skipped += 1,
             Happening::Unusable(frame, problem) => {
                 eprintln!("spotter: {}: {problem}", frame.path.display());
                 self.unusable.push(frame.path.display().to_string());
@@ -153,7 +155,8 @@ impl<'a> Report<'a> {
 
     fn finish(self, states: &[RuleStatus], frames: usize) -> Outcome {
         if self.text() {
-            println!("\n{frames} frames, {} of them unusable", self.unusable.len());
+            let (unusable, skipped) = (self.unusable.len(), self.skipped);
+            println!("\n{frames} frames, {unusable} of them unusable, {skipped} skipped by the motion gate");
             self.tallies.iter().zip(states).for_each(|(tally, rule)| println!("{}", summary(tally, rule)));
         } else {
             let rules = self.tallies.iter().zip(states).map(|(tally, rule)| {
@@ -164,7 +167,7 @@ impl<'a> Report<'a> {
                 json!({ "rule": *rule.rule, "fired": tally.fired, "on": rule.on, "best": best })
             });
             let mut result = json!({
-                "count": frames, "events": self.events, "rules": rules.collect::<Vec<_>>(), "unusable": self.unusable,
+                "count": frames, "skipped": self.skipped, "events": self.events, "rules": rules.collect::<Vec<_>>(), "unusable": self.unusable,
             });
             if self.arguments.why {
                 result["frames"] = Value::Array(self.frames);

@@ -31,8 +31,9 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn execute(&self) -> Outcome {
         let plan = config::load(&self.config).map_err(Failure::configuration)?;
-        let options = Options { once: self.once, keep_pictures: self.sheet.is_some() };
-        let summary = daemon::run(&plan, options).map_err(failure)?;
+        let (config, once) = (Some(self.config.clone()), self.once);
+        let options = Options { config, once, keep_pictures: self.sheet.is_some() };
+        let summary = daemon::run(&plan, &options).map_err(failure)?;
         if !self.once {
             return Ok(());
         }

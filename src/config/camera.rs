@@ -57,6 +57,7 @@ pub(super) fn read(table: &Table<'_>, names: &[Arc<str>]) -> CameraPlan {
         timeout: table.duration("timeout", PATIENCE).unwrap_or(DEFAULT_TIMEOUT),
         stale: table.duration("stale", PATIENCE).unwrap_or(DEFAULT_STALE),
         controls: controls(table),
+        motion: super::motion::read(table),
         name,
     }
 }

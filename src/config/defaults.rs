@@ -31,6 +31,19 @@ pub const DEFAULT_VERDICT_TIMEOUT: Duration = Duration::from_secs(2);
 pub const DEFAULT_STATION_QUEUE: usize = 8;
 /// The bounce of a reed contact or a relay; a light barrier has none.
 pub const DEFAULT_DEBOUNCE: Duration = Duration::from_millis(5);
+/// Levels of 256: four to ten times the noise that is left in the mean of a block, in the dusk too.
+pub const DEFAULT_MOTION_THRESHOLD: u8 = 4;
+/// A thing that covers less of a region is not recognised in it.
+pub const DEFAULT_MOTION_AREA: f64 = 0.005;
+/// What the gate overlooks is seen after this long all the same.
+pub const DEFAULT_MOTION_FLOOR: Duration = Duration::from_secs(10);
+/// A thing that stops to look is still there.
+pub const DEFAULT_MOTION_LINGER: Duration = Duration::from_secs(2);
+/// Where a Raspberry Pi begins to slow down
+/// (<https://www.raspberrypi.com/documentation/computers/raspberry-pi.html#frequency-management-and-thermal-control>).
+pub const DEFAULT_THERMAL_LIMIT: f64 = 80.0;
+/// Where the kernel shows the board.
+pub const DEFAULT_SYSFS: &str = "/sys";
 /// The first part of every topic.
 pub const DEFAULT_TOPIC: &str = "spotter";
 /// The prefix that Home Assistant listens to unless told otherwise.

@@ -22,6 +22,10 @@ pub enum Section {
     Camera,
     /// `[[camera.region]]`
     Region,
+    /// `motion` of a camera
+    Motion,
+    /// `[device.thermal]`
+    Thermal,
     /// `[camera.controls]`: any key.
     Controls,
     /// `[[rule]]`
@@ -60,12 +64,14 @@ pub enum Section {
 
 impl Section {
     /// The sections that have a table of keys in the reference, in its order.
-    pub const REFERENCE: [Section; 17] = [
+    pub const REFERENCE: [Section; 19] = [
         Section::Device,
         Section::DeviceLine,
+        Section::Thermal,
         Section::Model,
         Section::Camera,
         Section::Region,
+        Section::Motion,
         Section::Rule,
         Section::ArmedBy,
         Section::Group,
@@ -90,6 +96,8 @@ impl Section {
             Section::Camera => "[[camera]]",
             Section::Region => "[[camera.region]]",
             Section::Controls => "[camera.controls]",
+            Section::Motion => "motion = { … } in [[camera]]",
+            Section::Thermal => "[device.thermal]",
             Section::Rule => "[[rule]]",
             Section::ArmedBy => "armed_by = { … } in [[rule]]",
             Section::Groups | Section::Group => "[group.NAME]",
@@ -153,8 +161,8 @@ const fn key(
 
 use Absent::{Default, Means, Required};
 use Section::{
-    ArmedBy, Camera, Device, DeviceLine, Gpio, Group, Hook, Input, Log, Model, Mqtt, Page, Region, Root, Rule,
-    Snapshot, Station, Webhook,
+    ArmedBy, Camera, Device, DeviceLine, Gpio, Group, Hook, Input, Log, Model, Motion, Mqtt, Page, Region, Root, Rule,
+    Snapshot, Station, Thermal, Webhook,
 };
 
 const DURATION: &str = "a duration";
@@ -182,6 +190,7 @@ pub const KEYS: &[Key] = &[
     key(Device, "ready", "a table", Means("no such line"), "a line that is active while the model is loaded and the daemon runs", "{ chip = \"pinctrl-rp1\", line = 5 }"),
     key(Device, "fault", "a table", Means("no such line"), "a line that is active while a camera or an action does not work, or after something was dropped or timed out, until the next verdict in time", "{ chip = \"pinctrl-rp1\", line = 6 }"),
     key(Device, "heartbeat", "a table", Means("no such line"), "a line that changes, at most four times a second, while the inference loop makes progress", "{ chip = \"pinctrl-rp1\", line = 13 }"),
+    key(Device, "thermal", "a table", Means("the board slows itself down"), "do less before the board is too hot", "{ limit = 80 }"),
 
     key(DeviceLine, "backend", STRING, Default("\"chardev\""), "as an action's", "\"simulated\""),
     key(DeviceLine, "chip", STRING, Means("any chip that has the named line"), "the chip's label or path", "\"pinctrl-rp1\""),
@@ -189,6 +198,9 @@ pub const KEYS: &[Key] = &[
     key(DeviceLine, "name", STRING, Means("see `line`"), "the line's name, instead of `line`", "\"GPIO5\""),
     key(DeviceLine, "active_low", BOOLEAN, Default("false"), "the active level is low", "true"),
     key(DeviceLine, "safe", STRING, Means("the inactive level; of `fault` the active one"), "`low` or `high`: the level driven at start, at exit and at a failure", "\"low\""),
+
+    key(Thermal, "limit", NUMBER, Default("80"), "the temperature in °C at which the board slows itself down (a Raspberry Pi: 80, a Jetson: 95), 40 to 120; 12, 8 and 4 degrees below it, or at once when it slows down, inference gets half, a quarter, an eighth of the time; back 4 degrees below each", "95"),
+    key(Thermal, "sysfs", STRING, Default("\"/sys\""), "where temperature and flags are read", "\"/tmp/simulated-sys\""),
 
     key(Model, "path", STRING, Required, "the ONNX file; its manifest lies beside it", "\"models/vgg16-gap-caltech101.onnx\""),
     key(Model, "kernel", STRING, Means("the best for the CPU"), "the kernels by name; `tract` for tract's own", "\"generic\""),
@@ -210,9 +222,18 @@ pub const KEYS: &[Key] = &[
     key(Camera, "stale", DURATION, Default("\"10s\""), "without a frame for this long the camera's rules turn off", "\"30s\""),
     key(Camera, "controls", "a table of whole numbers", Means("left as they are"), "V4L2 controls by name, as `v4l2-ctl --list-ctrls` shows them; `true` is 1", "{ focus_automatic_continuous = 0, focus_absolute = 30 }"),
     key(Camera, "region", "a list of tables", Means("the whole frame"), "parts of the frame that are classified each on its own", "[{ name = \"perch\", box = [0.3, 0.1, 0.4, 0.7] }]"),
+    key(Camera, "motion", "a table", Means("every frame is classified"), "classify a frame only when something moves in it; frames of a rule that is on, and those that a station or a viewer asks for, always are", "{ floor = \"30s\" }"),
 
     key(Region, "name", STRING, Required, "the region's name; a rule names it `camera/region`", "\"perch\""),
     key(Region, "box", "a list of four numbers", Required, "left, top, width, height of the oriented frame: fractions, or whole pixels", "[0.30, 0.10, 0.40, 0.70]"),
+
+    key(Motion, "threshold", INTEGER, Default("4"), "a block of 16 x 16 pixels moves when its mean changes by more levels (of 256) than this and than it usually does, 1 to 100", "6"),
+    key(Motion, "area", NUMBER, Default("0.005"), "the part of a region (or of the frame) that must move, 0 to 1", "0.02"),
+    key(Motion, "floor", DURATION, Default("\"10s\""), "after this long without one, a frame is classified all the same, 1s to 1h", "\"30s\""),
+    key(Motion, "linger", DURATION, Default("\"2s\""), "how long after the last motion frames are still classified, at most 1h", "\"5s\""),
+    key(Motion, "idle_fps", NUMBER, Means("every frame"), "frames a second that are looked at while nothing moves, 0.1 to 1000", "5"),
+    key(Motion, "active_fps", NUMBER, Means("every frame"), "frames a second that are classified at most, 0.1 to 1000", "10"),
+    key(Motion, "masks", "a list of polygons", Default("[]"), "where motion does not count: each a list of points `[left, top]`, fractions of the frame as it is shown", "[[[0, 0], [1, 0], [1, 0.2], [0, 0.2]]]"),
 
     key(Rule, "name", STRING, Required, "the rule's name, in topics: letters, digits, `-`, `_`", "\"cat\""),
     key(Rule, "cameras", STRINGS, Default("[]"), "what it watches: `camera` (all its regions) or `camera/region`; empty means everything", "[\"feeder\"]"),

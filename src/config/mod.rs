@@ -10,6 +10,7 @@ mod camera;
 mod classes;
 pub mod defaults;
 mod keys;
+mod motion;
 mod page;
 pub mod plan;
 mod problem;
@@ -38,6 +39,7 @@ pub use plan::Plan;
 use plan::{ActionKind, ActionPlan, CameraPlan, GroupPlan, ModelPlan, RulePlan, SourcePlan};
 pub use problem::{Problem, Problems};
 use reader::{Document, Lines, Table};
+pub use values::duration;
 
 /// The largest file that is read, in bytes.
 pub const LARGEST_FILE: u64 = 1 << 20;
@@ -166,6 +168,7 @@ fn read_plan(root: &Table<'_>) -> Plan {
         stations,
         inputs,
         lines,
+        thermal: device.as_ref().and_then(motion::thermal),
         page: root.table("page", Section::Page).map(|page| page::read(&page)),
         cameras,
     }

@@ -1,5 +1,6 @@
 //! The plan: a configuration that has passed every check. Plain data, valid by type, that every other module reads.
 
+mod motion;
 mod reactions;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::schedule::{SchedulePlan, Span};
+pub use motion::{MaskPlan, MotionPlan, ThermalPlan};
 pub use reactions::{HookPlan, SnapshotPlan, WebhookPlan};
 
 /// Everything that the daemon is asked to do.
@@ -35,6 +37,8 @@ pub struct Plan {
     pub inputs: Vec<InputPlan>,
     /// What a PLC is told of the device itself.
     pub lines: DeviceLines,
+    /// When to do less because of heat; `None`: never.
+    pub thermal: Option<ThermalPlan>,
 }
 
 /// `[page]`
@@ -158,6 +162,8 @@ pub struct CameraPlan {
     pub stale: Duration,
     /// V4L2 controls by name (`exposure_time_absolute`, `focus_absolute`, …), set at each opening.
     pub controls: BTreeMap<String, i64>,
+    /// Which frames are worth an inference; `None`: all.
+    pub motion: Option<MotionPlan>,
 }
 
 /// Where a camera's frames come from.

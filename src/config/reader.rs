@@ -243,6 +243,11 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// `true`, and no problem if it is anything else.
+    pub(super) fn boolean_quietly(&self, key: &str) -> bool {
+        self.value(key).and_then(|value| value.get_ref().as_bool()).unwrap_or(false)
+    }
+
     /// Whether the value is `true` or `false`.
     pub(super) fn is_boolean(&self, key: &str) -> bool {
         self.value(key).is_some_and(|value| value.get_ref().is_bool())

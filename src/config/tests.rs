@@ -146,6 +146,7 @@ fn the_example_gives_its_plan() {
         timeout: Duration::from_secs(5),
         stale: Duration::from_secs(60),
         controls: BTreeMap::from([("auto".into(), 1), ("focus_absolute".into(), 30)]),
+        motion: None,
     };
     assert_eq!(plan.cameras[0], feeder);
     let command = ["rpicam-vid", "-t", "0", "-o", "-"].map(String::from).to_vec();

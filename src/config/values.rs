@@ -7,8 +7,11 @@ use toml::de::{DeInteger, DeValue};
 
 use super::similar::nearest;
 
-/// `"500ms"`, `"2s"`, `"1.5s"`, `"1m"`, `"1h"`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+/// Reads `"500ms"`, `"2s"`, `"1.5s"`, `"1m"`, `"1h"`.
+///
+/// # Errors
+/// What is wrong with it, and how a duration is written.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration; write a number and ms, s, m or h, such as \"500ms\" or \"2s\"");
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
     let (number, unit) = text.split_at(digits);

@@ -43,7 +43,21 @@ impl ArmingStore {
         Self { armed, keeper }
     }
 
-    /// Arms and disarms `rules` as remembered, before they have seen anything.
+    /// Arms `rules` as an earlier run left them.
+    pub(super) fn recall(rules: &mut RuleSet) -> Self {
+        let store = Self::open(folder(), rules.armed().next().is_some());
+        store.apply(rules);
+        store
+    }
+
+    /// Begins to remember, if `rules` are the first that want it.
+    pub(super) fn need(&mut self, rules: &RuleSet) {
+        if self.keeper.is_none() && self.armed.is_empty() && rules.armed().next().is_some() {
+            *self = Self::open(folder(), true);
+        }
+    }
+
+    /// Arms and disarms `rules` as remembered.
     pub(super) fn apply(&self, rules: &mut RuleSet) {
         let now = crate::clock::Monotonic::now();
         for (rule, &armed) in &self.armed {
@@ -61,6 +75,11 @@ impl ArmingStore {
             keeper.shared.changed.notify_one();
         }
     }
+}
+
+/// The unit's state folder. systemd names several if a unit has several (systemd.exec(5)); ours has one.
+fn folder() -> Option<PathBuf> {
+    std::env::var_os("STATE_DIRECTORY").filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 fn read(path: &Path) -> Result<Armed, String> {

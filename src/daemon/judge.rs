@@ -1,30 +1,54 @@
 //! What inputs ask for: a verdict on a part, whose frame is kept for it, and the arming of rules.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::capture::slot::FrameSlots;
 use crate::config::Plan;
 use crate::config::defaults::DEFAULT_DEBOUNCE;
-use crate::config::plan::{ArmedBy, ArmingInput, GpioBackend, InputPlan};
+use crate::config::plan::{ArmedBy, ArmingInput, GpioBackend, InputPlan, StationPlan};
 use crate::control::{Command, Control};
 use crate::inputs::{Heard, Listener};
 
 /// Reserves each asked part's frame on the thread that asks: the frame may come, and be replaced by a newer one, while the
 /// inference loop is still busy with an older one.
-pub(super) fn keep_frames_that_are_asked_for(plan: &Plan, slots: &Arc<FrameSlots>, control: &Control) {
-    let camera_of = |view: &str| {
-        let name = view.split_once('/').map_or(view, |(camera, _)| camera);
-        plan.cameras.iter().position(|camera| &*camera.name == name)
-    };
-    let stations: Vec<_> = plan.stations.iter().map(|it| (it.name.clone(), camera_of(&it.view), it.delay)).collect();
-    let slots = slots.clone();
-    control.before(move |command| {
-        let Command::Judge { station, asked, .. } = command else { return };
-        let found = stations.iter().find(|(name, ..)| name == station);
-        if let Some((_, Some(camera), delay)) = found {
-            slots.reserve(*camera, *asked + *delay);
-        }
-    });
+#[derive(Clone, Default)]
+pub(super) struct Reservations(Arc<Mutex<Vec<Watched>>>);
+
+/// What is reserved for a station: its camera's frame from this long after the asking.
+struct Watched {
+    station: Arc<str>,
+    camera: usize,
+    delay: Duration,
+}
+
+impl Reservations {
+    /// Hears every command that `control` is given from now on.
+    pub(super) fn attach(slots: &Arc<FrameSlots>, control: &Control) -> Self {
+        let reservations = Self::default();
+        let (theirs, slots) = (reservations.clone(), slots.clone());
+        control.before(move |command| {
+            let Command::Judge { station, asked, .. } = command else { return };
+            if let Some(watched) = theirs.lock().iter().find(|it| it.station == *station) {
+                slots.reserve(watched.camera, *asked + watched.delay);
+            }
+        });
+        reservations
+    }
+
+    /// These are the stations, and the cameras' numbers by name, from now on.
+    pub(super) fn set(&self, stations: &[StationPlan], number: impl Fn(&str) -> Option<usize>) {
+        let watched = stations.iter().filter_map(|it| {
+            let camera = it.view.split_once('/').map_or(&*it.view, |(camera, _)| camera);
+            Some(Watched { station: it.name.clone(), camera: number(camera)?, delay: it.delay })
+        });
+        *self.lock() = watched.collect();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Watched>> {
+        // Replaced whole: a panic elsewhere leaves one list or the other.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The inputs whose edges ask a station, and those whose levels arm a rule.

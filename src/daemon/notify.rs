@@ -27,6 +27,14 @@ impl Notifier {
         send(&[NotifyState::Ready]);
     }
 
+    /// The configuration is read again; [`Self::ready`] follows when that is over, well or not.
+    pub(super) fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => send(&[NotifyState::Reloading, now]),
+            Err(error) => log::debug!("the monotonic clock: {error}"),
+        }
+    }
+
     /// Shutdown has begun.
     pub(super) fn stopping(&self) {
         send(&[NotifyState::Stopping]);

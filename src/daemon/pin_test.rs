@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::actions::{ActionHandle, Message};
+use super::dispatch::{Acting, Dispatcher};
+use crate::actions::Message;
 use crate::clock::Monotonic;
-use crate::config::plan::{ActionKind, ActionPlan, GpioMode, GpioPlan};
+use crate::config::plan::{ActionKind, GpioMode, GpioPlan};
 use crate::rules::{Change, Event, OffReason};
 
 /// Long enough to hear a relay, short enough for whatever hangs on it.
@@ -20,27 +21,31 @@ pub(super) struct PinTests(Vec<(Monotonic, Arc<str>)>);
 
 impl PinTests {
     /// Begins a test of the pin of the action `name`; one that runs already goes on.
-    pub(super) fn begin(&mut self, name: &Arc<str>, plans: &[ActionPlan], actions: &[ActionHandle], now: Monotonic) {
-        let plan = plans.iter().find(|plan| plan.name == *name).map(|plan| &plan.kind);
-        let Some(ActionKind::Gpio(gpio)) = plan else {
+    pub(super) fn begin(&mut self, name: &Arc<str>, dispatcher: &Dispatcher, now: Monotonic) {
+        let actions = dispatcher.actions();
+        let Some(ActionKind::Gpio(gpio)) = kind(name, &actions) else {
             return log::warn!("action \"{name}\" is no pin: nothing is tested");
         };
         if self.0.iter().any(|(_, running)| running == name) {
             return;
         }
         log::info!("action \"{name}\": its pin is tested");
-        send(name, actions, Change::On, now);
+        send(name, &actions, Change::On, now);
         if needs_end(gpio) {
             self.0.push((now + LENGTH, name.clone()));
         }
     }
 
     /// Ends the tests whose time is over.
-    pub(super) fn end(&mut self, plans: &[ActionPlan], actions: &[ActionHandle], now: Monotonic) {
+    pub(super) fn end(&mut self, dispatcher: &Dispatcher, now: Monotonic) {
+        if self.0.is_empty() {
+            return;
+        }
+        let actions = dispatcher.actions();
         self.0.retain(|(end, name)| {
             let over = now >= *end;
             if over {
-                send(name, actions, last_change(plans, name), now);
+                send(name, &actions, last_change(kind(name, &actions)), now);
             }
             !over
         });
@@ -58,15 +63,18 @@ fn needs_end(gpio: &GpioPlan) -> bool {
 }
 
 /// A toggled line goes back by a second `On`.
-fn last_change(plans: &[ActionPlan], name: &str) -> Change {
-    let plan = plans.iter().find(|plan| &*plan.name == name).map(|plan| &plan.kind);
-    match plan {
+fn last_change(kind: Option<&ActionKind>) -> Change {
+    match kind {
         Some(ActionKind::Gpio(GpioPlan { mode: GpioMode::Toggle, .. })) => Change::On,
         _ => Change::Off(OffReason::Gone),
     }
 }
 
-fn send(name: &str, actions: &[ActionHandle], change: Change, now: Monotonic) {
+fn kind<'a>(name: &str, actions: &'a [Arc<Acting>]) -> Option<&'a ActionKind> {
+    actions.iter().find(|it| *it.plan.name == *name).map(|it| &it.plan.kind)
+}
+
+fn send(name: &str, actions: &[Arc<Acting>], change: Change, now: Monotonic) {
     let event = Event {
         rule: RULE.into(),
         change,
@@ -81,8 +89,8 @@ fn send(name: &str, actions: &[ActionHandle], change: Change, now: Monotonic) {
         origin: None,
         verdict: None,
     };
-    if let Some(action) = actions.iter().find(|action| &**action.name() == name) {
+    if let Some(action) = actions.iter().find(|it| *it.plan.name == *name) {
         // A full outbox drops, counts and says so itself.
-        action.send(Message::Event(Arc::new(event)));
+        action.handle.send(Message::Event(Arc::new(event)));
     }
 }

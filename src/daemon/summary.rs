@@ -86,7 +86,8 @@ impl Summary {
             })).collect::<Vec<_>>(),
             "cameras": self.cameras.iter().map(|c| json!({
                 "name": *c.name, "captured": c.counters.captured.get(), "dropped_stale": c.counters.dropped_stale.get(),
-                "dropped_corrupt": c.counters.dropped_corrupt.get(), "lost": c.counters.lost.get(),
+                "dropped_corrupt": c.counters.dropped_corrupt.get(), "lost": c.counters.lost.get(), "skipped_still": c.counters.skipped_still.get(),
+                "skipped_rate": c.counters.skipped_rate.get(), "skipped_heat": c.counters.skipped_heat.get(),
             })).collect::<Vec<_>>(),
             "actions": self.actions.iter().map(|a| json!({
                 "name": *a.name, "delivered": record.delivered.get(&*a.name), "dropped": a.dropped, "left": a.left,
@@ -168,6 +169,11 @@ impl Summary {
         let (frames, rate) = (record.frames, self.frames_per_second(record));
         let elapsed = self.elapsed.as_secs_f64();
         writeln!(f, "  {frames} frames in {elapsed:.1} s; the network alone does {rate:.1} frames a second")?;
+        let skipped = |c: &CameraCounters| c.skipped_still.get() + c.skipped_rate.get() + c.skipped_heat.get();
+        let skipped: u64 = self.cameras.iter().map(|camera| skipped(&camera.counters)).sum();
+        if skipped > 0 {
+            writeln!(f, "  {skipped} frames more were not worth an inference")?;
+        }
         if let Some(p) = record.inference.percentiles() {
             writeln!(f, "  inference       {}", show(p))?;
         }

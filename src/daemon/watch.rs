@@ -1,22 +1,23 @@
 //! What the daemon's threads write on the [`Board`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::dispatch::Acting;
 use super::recorder::Recorder;
-use crate::actions::{ActionHandle, Edge, Observer};
+use crate::actions::{Edge, Observer};
 use crate::capture::Rgb;
 use crate::capture::supervise::CameraState;
 use crate::clock::Monotonic;
 use crate::config::Plan;
-use crate::config::plan::{ActionKind, ActionPlan, Level, Orientation};
+use crate::config::plan::{ActionKind, Level, Orientation};
 use crate::model::{Labels, Model};
+use crate::motion::Skip;
 use crate::preprocess;
 use crate::rules::{self, Change, Event, Observation, RuleSet, RuleStatus};
-use crate::telemetry::CameraCounters;
 use crate::telemetry::board::{
-    ActionFacts, Board, CameraBoard, CameraFacts, EdgeLine, EventLine, ModelFacts, Picture, RuleBoard, RuleView, Top,
+    ActionFacts, Board, CameraBoard, CameraFacts, EdgeLine, EventLine, ModelFacts, Picture, RuleView, Top,
 };
 
 /// Frames of each rule that a viewer is shown.
@@ -26,13 +27,12 @@ const TOP: usize = 5;
 /// A picture's longer side at most, in pixels: enough for a phone, and copied in a fraction of a millisecond.
 const PICTURE: u32 = 640;
 
-/// A board for `plan`, whose cameras count in `counters`.
-pub(super) fn board(plan: &Plan, counters: &[Arc<CameraCounters>]) -> Arc<Board> {
-    let cameras = std::iter::zip(&plan.cameras, counters);
-    let cameras = cameras.map(|(camera, counters)| CameraBoard::new(camera.name.clone(), counters.clone())).collect();
-    let views = rules::views_of(plan).iter().map(|view| view.to_string().into()).collect();
-    let rules = plan.rules.iter().map(|rule| RuleBoard::new(rule.name.clone(), rule.on, rule.off)).collect();
-    Arc::new(Board::new(plan.device.as_str().into(), cameras, views, rules))
+/// The board is one of `plan` from now on.
+pub(super) fn lay_out(board: &Board, plan: &Plan) {
+    let cameras: Vec<_> = plan.cameras.iter().map(|camera| camera.name.clone()).collect();
+    let views: Vec<Arc<str>> = rules::views_of(plan).iter().map(|view| view.to_string().into()).collect();
+    let rules: Vec<_> = plan.rules.iter().map(|rule| (rule.name.clone(), rule.on, rule.off)).collect();
+    board.lay_out(&cameras, &views, &rules);
 }
 
 /// The model that is in use from now on.
@@ -48,11 +48,12 @@ pub(super) fn model_facts(plan: &Plan, model: &Model) -> Arc<ModelFacts> {
 }
 
 /// An action as the board shows it.
-pub(super) fn action_facts((action, plan): (&ActionHandle, &ActionPlan)) -> ActionFacts {
+pub(super) fn action_facts(acting: &Acting) -> ActionFacts {
+    let action = &acting.handle;
     let status = action.status();
     ActionFacts {
         name: action.name().clone(),
-        kind: match plan.kind {
+        kind: match acting.plan.kind {
             ActionKind::Gpio(_) => "gpio",
             ActionKind::Mqtt(_) => "mqtt",
             ActionKind::Log(_) => "log",
@@ -69,14 +70,13 @@ pub(super) fn action_facts((action, plan): (&ActionHandle, &ActionPlan)) -> Acti
 }
 
 /// Notes a camera's state.
-pub(super) fn camera(board: &Board, index: usize, state: &CameraState) {
+pub(super) fn camera(board: &Board, camera: &CameraBoard, state: &CameraState) {
     let (state, reason) = match state {
         CameraState::Opening => ("opening", None),
         CameraState::Streaming => ("streaming", None),
         CameraState::Degraded(reason) => ("degraded", Some(reason.clone())),
         CameraState::Ended => ("ended", None),
     };
-    let Some(camera) = board.cameras.get(index) else { return };
     camera.state.store(Arc::new(CameraFacts { state, reason }));
     board.touch();
 }
@@ -85,7 +85,7 @@ pub(super) fn camera(board: &Board, index: usize, state: &CameraState) {
 pub(super) fn events(board: &Board, events: &[Event]) {
     for event in events {
         let on = event.change.is_on();
-        if let Some(rule) = board.rules.iter().find(|rule| rule.name == event.rule) {
+        if let Some(rule) = board.rules().iter().find(|rule| rule.name == event.rule) {
             rule.on.store(on, Ordering::Relaxed);
             match event.change {
                 Change::On => rule.turned_on.increment(),
@@ -128,15 +128,25 @@ impl Observer for Witness {
 /// The inference loop's own memory of what a viewer may ask for.
 pub(super) struct Watcher {
     board: Arc<Board>,
-    orientations: Vec<Orientation>,
     /// By rule: its views by name, and the last probabilities of each.
-    dots: Vec<Vec<(String, VecDeque<f32>)>>,
+    dots: HashMap<Arc<str>, Dots>,
 }
 
+/// The last probabilities of each view.
+type Dots = Vec<(String, VecDeque<f32>)>;
+
 impl Watcher {
-    pub(super) fn new(board: Arc<Board>, plan: &Plan) -> Self {
-        let dots = board.rules.iter().map(|_| Vec::new()).collect();
-        Self { board, dots, orientations: plan.cameras.iter().map(|camera| camera.orientation).collect() }
+    pub(super) fn new(board: Arc<Board>) -> Self {
+        Self { board, dots: HashMap::new() }
+    }
+
+    /// Forgets what is not laid out on the board any more.
+    pub(super) fn tidy(&mut self) {
+        let (rules, views) = (self.board.rules(), self.board.views());
+        self.dots.retain(|name, dots| {
+            dots.retain(|(dots, _)| views.iter().any(|view| *view.name == **dots));
+            rules.iter().any(|rule| rule.name == *name)
+        });
     }
 
     /// The board that is written on.
@@ -144,10 +154,20 @@ impl Watcher {
         &self.board
     }
 
-    /// A frame of camera `index`, captured at `captured`, has been classified.
-    pub(super) fn classified(&self, index: usize, captured: Monotonic) {
-        if let Some(camera) = self.board.cameras.get(index) {
-            camera.note_classified(captured);
+    /// A frame of `camera`, captured at `captured`, is not classified for this reason.
+    pub(super) fn skipped(camera: &CameraBoard, skip: Skip, captured: Monotonic) {
+        match skip {
+            Skip::Still => camera.counters.skipped_still.increment(),
+            Skip::Rate => camera.counters.skipped_rate.increment(),
+            Skip::Heat => camera.counters.skipped_heat.increment(),
+        }
+        camera.note_seen(captured);
+    }
+
+    /// Whether something moves before `camera`.
+    pub(super) fn active(&self, camera: &CameraBoard, active: bool) {
+        if camera.active.swap(active, Ordering::Relaxed) != active {
+            self.board.touch();
         }
     }
 
@@ -158,7 +178,9 @@ impl Watcher {
             None => seen.camera.to_string(),
         };
         let watched = self.board.is_watched();
-        for ((status, rule), dots) in rules.states().zip(&self.board.rules).zip(&mut self.dots) {
+        // The board's rules are the set's, in the same order.
+        for (status, rule) in rules.states().zip(self.board.rules().iter()) {
+            let dots = self.dots.entry(status.rule.clone()).or_default();
             remember(dots, &status, &name);
             if watched {
                 rule.live.store(Some(Arc::new(live(&status, dots))));
@@ -172,20 +194,16 @@ impl Watcher {
 
     /// The classes of a frame that a viewer gets a picture of.
     fn pictured(&self, name: &str, seen: &Observation, labels: &Labels) {
-        let camera = self.board.cameras.iter().find(|camera| camera.name == seen.camera);
-        let picture = camera.and_then(|camera| camera.picture.latest());
+        let picture = self.board.camera(&seen.camera).and_then(|camera| camera.picture.latest());
         if picture.is_some_and(|picture| picture.sequence == seen.sequence)
-            && let Some(view) = self.board.views.iter().find(|view| *view.name == *name)
+            && let Some(view) = self.board.views().iter().find(|view| *view.name == *name)
         {
             view.top.store(Some(Arc::new(Top { sequence: seen.sequence, classes: top(&seen.probabilities, labels) })));
         }
     }
 
     /// Keeps a copy of `rgb` if somebody wants one: a small one to look at, a whole one for a training photo.
-    pub(super) fn picture(&self, camera: usize, rgb: &Rgb, sequence: u64) {
-        let (Some(&orientation), Some(camera)) = (self.orientations.get(camera), self.board.cameras.get(camera)) else {
-            return;
-        };
+    pub(super) fn picture(&self, camera: &CameraBoard, orientation: Orientation, rgb: &Rgb, sequence: u64) {
         if camera.picture.take_want() {
             camera.picture.store(picture(shrunk(rgb), orientation, sequence));
             self.board.touch();
@@ -196,7 +214,7 @@ impl Watcher {
     }
 }
 
-fn remember(dots: &mut Vec<(String, VecDeque<f32>)>, status: &RuleStatus, seen: &str) {
+fn remember(dots: &mut Dots, status: &RuleStatus, seen: &str) {
     let Some(view) = status.views.iter().find(|view| view.view.to_string() == seen) else { return };
     let Some((_, _, probability)) = &view.last else { return };
     let at = dots.iter().position(|(name, _)| name == seen).unwrap_or_else(|| {

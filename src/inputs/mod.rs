@@ -68,7 +68,7 @@ impl Inputs {
     /// # Errors
     /// The system gave no thread; those that were started end.
     pub fn start(listeners: Vec<Listener>) -> std::io::Result<Self> {
-        let mut inputs = Self { stop: Arc::default(), threads: Vec::new(), healthy: Vec::new() };
+        let mut inputs = Self::none();
         for listener in listeners {
             let (stop, healthy) = (inputs.stop.clone(), Arc::new(AtomicBool::new(true)));
             inputs.healthy.push(healthy.clone());
@@ -76,6 +76,11 @@ impl Inputs {
             inputs.threads.push(thread.spawn(move || Watcher::new(listener, stop, healthy).run())?);
         }
         Ok(inputs)
+    }
+
+    /// No line at all.
+    pub fn none() -> Self {
+        Self { stop: Arc::default(), threads: Vec::new(), healthy: Vec::new() }
     }
 
     /// Every line is listened to.

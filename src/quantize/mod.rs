@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `onnx` | making and reading ONNX nodes and tensors |
-//! | `simplify` | what is exact: constants, identities, batch norm folded into the convolution before it |
+//! | `simplify`, `fold`, `transposes` | what is exact: constants, identities, batch norms and paddings folded, layouts settled |
 //! | `roles` | which nodes work on codes, which stay float, and why |
 //! | `weights` | symmetric int8 weights, one scale an output channel |
 //! | [`photos`] | which photos calibrate and which are held back |
@@ -26,6 +26,7 @@ mod compare;
 mod emit;
 mod float_conv;
 mod float_run;
+mod fold;
 mod job;
 mod layers;
 mod manifest;
@@ -34,6 +35,7 @@ pub mod photos;
 mod roles;
 mod simplify;
 mod statistics;
+mod transposes;
 mod weights;
 
 pub use compare::{Comparison, LayerNoise};

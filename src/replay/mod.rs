@@ -2,7 +2,7 @@
 //! field becomes a test.
 //!
 //! The rules see what they would have seen then: each frame is decided at its own time, and between two frames holds end, cameras
-//! become stale, schedules open and close when they would have. Only the time that the board took for a frame is left out, and
+//! become stale, schedules open and close when they would have, and a camera's motion gate decides which frames are classified. Only the time that the board took for a frame is left out, and
 //! every rule counts as armed.
 
 pub mod names;
@@ -17,6 +17,7 @@ use crate::clock::Monotonic;
 use crate::config::Plan;
 use crate::config::plan::CameraPlan;
 use crate::model::{Model, ModelError};
+use crate::motion::{Decision, Gate, Luma, Skip, Wanted};
 use crate::preprocess::{InputTensor, Preprocessor};
 use crate::rules::{Event, Observation, RuleSet, RuleStatus};
 
@@ -127,6 +128,8 @@ pub enum Happening<'a> {
         /// The states of all rules after it.
         rules: &'a [RuleStatus],
     },
+    /// A frame is not worth an inference.
+    Skipped(&'a Recorded, Skip),
     /// A frame, or a region of it, cannot be classified.
     Unusable(&'a Recorded, String),
 }
@@ -136,6 +139,7 @@ pub struct Replay {
     model: Model,
     rules: RuleSet,
     cameras: Vec<(CameraPlan, Preprocessor)>,
+    gates: Vec<Option<Gate>>,
     rgb: Rgb,
     input: InputTensor,
 }
@@ -150,7 +154,8 @@ impl Replay {
         }
         let preprocessor = |camera: &CameraPlan| Preprocessor::new(model.input(), camera.fit, camera.orientation);
         let cameras = plan.cameras.iter().map(|camera| (camera.clone(), preprocessor(camera))).collect();
-        Self { model, rules, cameras, rgb: Rgb::default(), input: InputTensor::U8(Vec::new()) }
+        let gates = plan.cameras.iter().map(Gate::new).collect();
+        Self { model, rules, cameras, gates, rgb: Rgb::default(), input: InputTensor::U8(Vec::new()) }
     }
 
     /// Replays `frames`, which are in the order of their times, and gives the states at the end.
@@ -195,6 +200,20 @@ impl Replay {
         }
     }
 
+    /// Why the frame that has been decoded is not worth an inference, if it is not.
+    fn skip(&mut self, camera: usize, at: Monotonic) -> Option<Skip> {
+        let gate = self.gates[camera].as_mut()?;
+        let rule = self.rules.is_engaged(&self.cameras[camera].0.name);
+        let wanted = Wanted { rule, ..Wanted::default() };
+        if !gate.looks(wanted, at) {
+            return Some(Skip::Rate);
+        }
+        match gate.judge(Some(&Luma::of_rgb(&self.rgb)), wanted, at) {
+            Decision::Skip(skip) => Some(skip),
+            Decision::Classify(_) => None,
+        }
+    }
+
     fn classify(
         &mut self,
         number: u64,
@@ -208,6 +227,12 @@ impl Replay {
                 tell(Happening::Unusable(frame, error.to_string()));
                 return Ok(());
             }
+        }
+        if let Some(skip) = self.skip(frame.camera, at) {
+            tell(Happening::Skipped(frame, skip));
+            let events = self.rules.hear(&self.cameras[frame.camera].0.name, at);
+            self.tell_events(&events, tell);
+            return Ok(());
         }
         for region in 0..self.cameras[frame.camera].0.regions.len().max(1) {
             let (camera, preprocessor) = &mut self.cameras[frame.camera];

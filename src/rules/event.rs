@@ -104,6 +104,8 @@ pub enum OffReason {
     Unscheduled,
     /// It was disarmed.
     Disarmed,
+    /// The configuration was read again, and has the rule otherwise or no more.
+    Reloaded,
 }
 
 impl Change {
@@ -121,6 +123,7 @@ impl OffReason {
             Self::Stale => "stale",
             Self::Unscheduled => "unscheduled",
             Self::Disarmed => "disarmed",
+            Self::Reloaded => "reloaded",
         }
     }
 }

@@ -22,10 +22,13 @@
 //! - A rule may be **closed**: outside of its schedule, or while it is disarmed. Then it notices nothing, its windows are empty, and
 //!   if it was on it turns off at once ([`OffReason::Unscheduled`], [`OffReason::Disarmed`]). While the board does not know the time
 //!   ([`RuleSet::tell_time`]) a schedule counts as open or closed as the configuration says, and [`RuleStatus`] shows that.
+//! - When the configuration is read again, a rule that is the same goes on as it stands; any other that is on turns off at once
+//!   ([`OffReason::Reloaded`]), and begins anew if it is still there ([`adopt`]).
 //! - A rule that has been on for its escalation's time sends one [`Change::Escalated`]; no cooldown is counted from that.
 //! - Windows and thresholds go by frames; `hold`, `cooldown` and `stale` go by `now`. What is not a number, and a class
 //!   that the model did not score, counts as 0.
 
+pub mod adopt;
 mod classes;
 pub mod event;
 mod explain;
@@ -287,6 +290,25 @@ impl RuleSet {
         events
     }
 
+    /// Takes notice of a camera that delivers, of a frame that is not classified: it is not stale.
+    pub fn hear(&mut self, camera: &str, now: Monotonic) -> Vec<Event> {
+        let events = self.expire(now);
+        if let Some(camera) = self.cameras.iter_mut().find(|own| &*own.name == camera) {
+            camera.heard = Some(now);
+            camera.stale = false;
+        }
+        events
+    }
+
+    /// Whether the camera's next frames matter to a rule: it is on, or has a hit in its window.
+    pub fn is_engaged(&self, camera: &str) -> bool {
+        self.rules.iter().any(|rule| {
+            let mut views = rule.views.iter().zip(&rule.state.views);
+            views
+                .any(|(&view, state)| *self.views[view].camera == *camera && (state.on || state.hits(&rule.limits) > 0))
+        })
+    }
+
     /// Tells what the wall clock shows at `now`, or that the board does not know the time. It is to be told whenever the clock may have
     /// been set; in between it is reckoned on. Schedules follow at the next call of [`RuleSet::observe`] or [`RuleSet::tick`].
     pub fn tell_time(&mut self, shown: Option<Timestamp>, now: Monotonic) {
@@ -408,7 +430,11 @@ impl Rule {
             Transition::Escalated { view } => (view, Change::Escalated),
             Transition::Off { view, reason } => (view, Change::Off(reason)),
         };
-        // A view that was ever on has had a frame.
+        self.event(slot, change, now, views, labels)
+    }
+
+    /// The event that tells of `change` by the view in `slot`. A view that was ever on has had a frame, and so there is one.
+    fn event(&self, slot: usize, change: Change, now: Monotonic, views: &[View], labels: &[Arc<str>]) -> Option<Event> {
         let sample = self.last[slot].as_ref()?;
         let view = &views[self.views[slot]];
         Some(Event {

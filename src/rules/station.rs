@@ -76,20 +76,20 @@ impl Requests {
 
 /// One station, resolved against a model's labels.
 #[derive(Clone, Debug)]
-struct Station {
-    name: Arc<str>,
-    view: View,
-    classes: Vec<usize>,
+pub(super) struct Station {
+    pub(super) name: Arc<str>,
+    pub(super) view: View,
+    pub(super) classes: Vec<usize>,
     on: f32,
     limits: Limits,
-    requests: Requests,
+    pub(super) requests: Requests,
 }
 
 /// Every station of a plan.
 #[derive(Clone, Debug, Default)]
 pub struct StationSet {
-    stations: Vec<Station>,
-    labels: Vec<Arc<str>>,
+    pub(super) stations: Vec<Station>,
+    pub(super) labels: Vec<Arc<str>>,
 }
 
 impl StationSet {
@@ -115,6 +115,13 @@ impl StationSet {
             Ok(()) => Vec::new(),
             Err(request) => vec![station.fault(request, Outcome::Overflow, now)],
         })
+    }
+
+    /// Whether a frame of `camera`, captured at `captured`, answers a request.
+    pub fn is_asked(&self, camera: &str, captured: Monotonic) -> bool {
+        let own = self.stations.iter().filter(|station| *station.view.camera == *camera);
+        own.into_iter()
+            .any(|it| it.requests.waiting.front().is_some_and(|first| first.asked + it.limits.delay <= captured))
     }
 
     /// The verdicts that a classified view brings.
@@ -173,6 +180,12 @@ fn compile_one<L: AsRef<str>>(
 }
 
 impl Station {
+    /// The faults of all requests that wait.
+    pub(super) fn give_up(&mut self, now: Monotonic) -> Vec<Event> {
+        let waiting = std::mem::take(&mut self.requests.waiting);
+        waiting.into_iter().map(|request| self.fault(request, Outcome::TimedOut, now)).collect()
+    }
+
     fn judge(&self, request: Request, seen: &Observation, labels: &[Arc<str>], now: Monotonic) -> Event {
         let sample = super::Sample::new(&self.classes, seen);
         let outcome = if sample.probability >= self.on { Outcome::Pass } else { Outcome::Fail };

@@ -29,6 +29,7 @@ fn camera(name: &str, regions: &[&str]) -> CameraPlan {
         timeout: Duration::from_secs(5),
         stale: STALE,
         controls: BTreeMap::new(),
+        motion: None,
     }
 }
 
@@ -66,6 +67,7 @@ fn plan(cameras: Vec<CameraPlan>, rules: Vec<RulePlan>) -> Plan {
         stations: Vec::new(),
         inputs: Vec::new(),
         lines: Default::default(),
+        thermal: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`collect`], [`gallery`], [`likeness`] | photos from a camera, without those that are nearly the same |
 //! | [`photos`] | labelled photos: a folder of folders, or a list |
 //! | [`features`], [`cache`] | from photos to the trunk's features, kept for the next time |
 //! | [`train`] | the head, its penalty, its temperature and its "none", by cross-validation |
@@ -12,9 +13,12 @@
 //! | [`progress`] | how far a long command is |
 
 pub mod cache;
+pub mod collect;
 pub mod export;
 pub mod features;
+pub mod gallery;
 pub mod judgement;
+pub mod likeness;
 pub mod logistic;
 pub mod novelty;
 pub mod photos;

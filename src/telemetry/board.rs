@@ -4,6 +4,7 @@
 //! replaced whole. What only a viewer needs (the top classes, the rules' dots, a picture) is made while somebody looks.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -47,6 +48,24 @@ pub struct ModelFacts {
     pub description: String,
 }
 
+/// What became of configurations that were read while the daemon ran.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    /// They are, or were, in force.
+    pub applied: Counter,
+    /// They were wrong, and the one in force stayed.
+    pub refused: Counter,
+}
+
+/// What became of the parts that stations were asked for.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// They passed or failed.
+    pub judged: Counter,
+    /// They got no verdict in time, or too many waited.
+    pub faults: Counter,
+}
+
 /// One camera.
 #[derive(Debug)]
 pub struct CameraBoard {
@@ -56,9 +75,11 @@ pub struct CameraBoard {
     pub counters: Arc<CameraCounters>,
     /// Frames classified.
     pub classified: Counter,
+    /// Something moves before it; without a motion gate always.
+    pub active: AtomicBool,
     /// `opening`, `streaming`, `ended`, or why it is degraded.
     pub state: ArcSwap<CameraFacts>,
-    /// When the last classified frame was captured, in nanoseconds of the monotonic clock; 0: never.
+    /// When the last frame that was classified or found still was captured, in nanoseconds of the monotonic clock; 0: never.
     last: AtomicU64,
     /// A small picture, for viewers.
     pub picture: PictureBoard,
@@ -79,9 +100,14 @@ impl PictureBoard {
         self.wanted.store(true, Ordering::Relaxed);
     }
 
+    /// Whether a picture is wanted.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
     /// Whether a picture is wanted; it is then no more.
     pub fn take_want(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::Relaxed)
+        self.is_wanted() && self.wanted.swap(false, Ordering::Relaxed)
     }
 
     /// Shows a picture.
@@ -230,16 +256,21 @@ pub struct Board {
     pub device: Arc<str>,
     /// When the daemon started.
     pub started: Monotonic,
-    /// In the plan's order.
-    pub cameras: Vec<CameraBoard>,
-    /// In the plan's order.
-    pub views: Vec<ViewBoard>,
-    /// In the plan's order.
-    pub rules: Vec<RuleBoard>,
+    cameras: ArcSwap<Vec<Arc<CameraBoard>>>,
+    views: ArcSwap<Vec<Arc<ViewBoard>>>,
+    rules: ArcSwap<Vec<Arc<RuleBoard>>>,
     /// Where the time goes.
     pub stages: Stages,
+    /// How much less is done because of heat: 0 to 3.
+    pub thermal_step: AtomicUsize,
+    /// Where the temperature is read: `/sys`.
+    pub sysfs: PathBuf,
     /// Nothing until it is loaded.
     pub model: ArcSwapOption<ModelFacts>,
+    /// Times the configuration was read again.
+    pub reloads: Reloads,
+    /// What became of the parts that stations were asked for.
+    pub parts: Parts,
     /// The last ones, oldest first.
     pub events: Recently<EventLine>,
     /// The last ones, oldest first.
@@ -282,6 +313,7 @@ impl CameraBoard {
             name,
             counters,
             classified: Counter::default(),
+            active: AtomicBool::new(true),
             state: ArcSwap::from_pointee(CameraFacts { state: "opening", reason: None }),
             last: AtomicU64::new(0),
             picture: PictureBoard::default(),
@@ -289,13 +321,23 @@ impl CameraBoard {
         }
     }
 
+    /// Whether somebody waits for a picture.
+    pub fn is_picture_wanted(&self) -> bool {
+        self.picture.is_wanted() || self.photo.is_wanted()
+    }
+
     /// A frame captured at `captured` has been classified.
     pub fn note_classified(&self, captured: Monotonic) {
         self.classified.increment();
+        self.note_seen(captured);
+    }
+
+    /// A frame captured at `captured` has been looked at.
+    pub fn note_seen(&self, captured: Monotonic) {
         self.last.store(captured.as_duration().as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// How long ago the last classified frame was captured.
+    /// How long ago the last frame that was looked at was captured.
     pub fn age(&self, now: Monotonic) -> Option<Duration> {
         let last = self.last.load(Ordering::Relaxed);
         (last > 0).then(|| now.since(Monotonic::from_duration(Duration::from_nanos(last))))
@@ -319,21 +361,70 @@ impl RuleBoard {
 
 impl Board {
     /// Nothing has happened yet.
-    pub fn new(device: Arc<str>, cameras: Vec<CameraBoard>, views: Vec<Arc<str>>, rules: Vec<RuleBoard>) -> Self {
+    pub fn new(device: Arc<str>) -> Self {
         Self {
             device,
             started: Monotonic::now(),
-            cameras,
-            views: views.into_iter().map(|name| ViewBoard { name, top: ArcSwapOption::empty() }).collect(),
-            rules,
+            cameras: ArcSwap::default(),
+            views: ArcSwap::default(),
+            rules: ArcSwap::default(),
             stages: Stages::default(),
+            thermal_step: AtomicUsize::new(0),
+            sysfs: "/sys".into(),
             model: ArcSwapOption::empty(),
+            reloads: Reloads::default(),
+            parts: Parts::default(),
             events: Recently::default(),
             edges: Recently::default(),
             actions: std::sync::OnceLock::new(),
             viewers: AtomicUsize::new(0),
             version: AtomicU64::new(1),
         }
+    }
+
+    /// The cameras, in the plan's order.
+    pub fn cameras(&self) -> Arc<Vec<Arc<CameraBoard>>> {
+        self.cameras.load_full()
+    }
+
+    /// What is classified, in the plan's order.
+    pub fn views(&self) -> Arc<Vec<Arc<ViewBoard>>> {
+        self.views.load_full()
+    }
+
+    /// The rules, in the plan's order.
+    pub fn rules(&self) -> Arc<Vec<Arc<RuleBoard>>> {
+        self.rules.load_full()
+    }
+
+    /// The camera of this name.
+    pub fn camera(&self, name: &str) -> Option<Arc<CameraBoard>> {
+        self.cameras.load().iter().find(|camera| *camera.name == *name).cloned()
+    }
+
+    /// These are the cameras, views and rules from now on. What is known of a name stays, except for a rule's thresholds; the counts of
+    /// a name that comes back after it was gone begin anew.
+    pub fn lay_out(&self, cameras: &[Arc<str>], views: &[Arc<str>], rules: &[(Arc<str>, f32, f32)]) {
+        let (old_cameras, old_views, old_rules) = (self.cameras(), self.views(), self.rules());
+        let camera = |name: &Arc<str>| {
+            let old = old_cameras.iter().find(|old| old.name == *name).cloned();
+            old.unwrap_or_else(|| Arc::new(CameraBoard::new(name.clone(), Arc::default())))
+        };
+        let view = |name: &Arc<str>| {
+            let old = old_views.iter().find(|old| old.name == *name).cloned();
+            old.unwrap_or_else(|| Arc::new(ViewBoard { name: name.clone(), top: ArcSwapOption::empty() }))
+        };
+        let rule = |(name, on, off): &(Arc<str>, f32, f32)| {
+            let same = |old: &&Arc<RuleBoard>| old.name == *name && old.thresholds == (*on, *off);
+            let old = old_rules.iter().find(same).cloned();
+            old.unwrap_or_else(|| Arc::new(RuleBoard::new(name.clone(), *on, *off)))
+        };
+        // Whoever arms rules says anew which.
+        old_rules.iter().for_each(|rule| rule.armed.store(None));
+        self.cameras.store(Arc::new(cameras.iter().map(camera).collect()));
+        self.views.store(Arc::new(views.iter().map(view).collect()));
+        self.rules.store(Arc::new(rules.iter().map(rule).collect()));
+        self.touch();
     }
 
     /// Says whom to ask how the actions are; the first one counts.
@@ -348,7 +439,7 @@ impl Board {
 
     /// A rule was armed or disarmed.
     pub fn set_armed(&self, rule: &str, armed: bool) {
-        if let Some(rule) = self.rules.iter().find(|own| &*own.name == rule) {
+        if let Some(rule) = self.rules.load().iter().find(|own| &*own.name == rule) {
             rule.armed.store(Some(Arc::new(armed)));
             self.touch();
         }
@@ -399,13 +490,36 @@ mod tests {
 
     #[test]
     fn a_board_is_watched_while_somebody_looks() {
-        let board = Arc::new(Board::new("garden".into(), vec![], vec![], vec![]));
+        let board = Arc::new(Board::new("garden".into()));
         assert!(!board.is_watched());
         let (one, two) = (board.watch(), board.watch());
         drop(one);
         assert!(board.is_watched());
         drop(two);
         assert!(!board.is_watched());
+    }
+
+    #[test]
+    fn what_is_known_of_a_name_stays_when_others_come_and_go() {
+        let board = Board::new("garden".into());
+        let names = |names: &[&str]| names.iter().map(|&name| Arc::from(name)).collect::<Vec<Arc<str>>>();
+        board.lay_out(
+            &names(&["a", "b"]),
+            &names(&["a", "b/x"]),
+            &[("cat".into(), 0.6, 0.4), ("dog".into(), 0.6, 0.4)],
+        );
+        board.camera("b").unwrap().counters.captured.add(7);
+        board.rules().iter().for_each(|rule| rule.turned_on.increment());
+        let before = board.version();
+        board.lay_out(&names(&["c", "b"]), &names(&["b/x"]), &[("dog".into(), 0.7, 0.4), ("cat".into(), 0.6, 0.4)]);
+        assert!(board.version() > before);
+        let cameras: Vec<_> =
+            board.cameras().iter().map(|it| (it.name.to_string(), it.counters.captured.get())).collect();
+        assert_eq!(cameras, [("c".to_owned(), 0), ("b".to_owned(), 7)]);
+        assert_eq!(board.views().len(), 1);
+        let rules: Vec<_> = board.rules().iter().map(|it| (it.name.to_string(), it.turned_on.get())).collect();
+        assert_eq!(rules, [("dog".to_owned(), 0), ("cat".to_owned(), 1)], "other thresholds: another rule");
+        assert!(board.camera("a").is_none());
     }
 
     #[test]

@@ -44,6 +44,12 @@ pub struct CameraCounters {
     pub dropped_corrupt: Counter,
     /// Frames that a newer one replaced before inference took them.
     pub dropped_stale: Counter,
+    /// Frames in which nothing moved.
+    pub skipped_still: Counter,
+    /// Frames beyond the rates of the motion gate.
+    pub skipped_rate: Counter,
+    /// Frames that came while the processor was to cool down.
+    pub skipped_heat: Counter,
     /// Frames lost before they reached us, by the driver's sequence numbers.
     pub lost: Counter,
     /// Times the source was opened.

@@ -61,7 +61,8 @@ pub(super) async fn arm(State(shared): State<Arc<Shared>>, headers: HeaderMap, F
     if let Some(refusal) = shared.refusal(&headers) {
         return refusal;
     }
-    let Some(rule) = shared.board.rules.iter().find(|rule| *rule.name == *form.rule) else {
+    let rules = shared.board.rules();
+    let Some(rule) = rules.iter().find(|rule| *rule.name == *form.rule) else {
         return (StatusCode::NOT_FOUND, format!("there is no rule {:?}", form.rule));
     };
     if rule.armed.load().is_none() {
@@ -105,10 +106,10 @@ pub(super) async fn photo(State(shared): State<Arc<Shared>>, headers: HeaderMap,
     if !is_label(&form.label) {
         return (StatusCode::BAD_REQUEST, "a label has 1 to 64 letters, digits, - and _".into());
     }
-    let Some(camera) = shared.board.cameras.iter().find(|camera| *camera.name == *form.camera) else {
+    let Some(camera) = shared.board.camera(&form.camera) else {
         return (StatusCode::NOT_FOUND, format!("there is no camera {:?}", form.camera));
     };
-    let Some(picture) = next_picture(camera).await else {
+    let Some(picture) = next_picture(&camera).await else {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("camera {} delivers no frame", camera.name));
     };
     let (name, label) = (camera.name.clone(), form.label);

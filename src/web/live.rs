@@ -1,6 +1,6 @@
 //! What viewers see as it changes: one message made for all of them, at most five times a second, and nothing while nobody looks.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,8 +34,8 @@ pub(super) struct Live {
     /// As it goes over the wire, made once: viewers share its bytes.
     message: watch::Sender<Bytes>,
     joined: Notify,
-    /// By camera: the frame's number, and the picture as a browser takes it.
-    pictures: Mutex<Vec<Option<(u64, Bytes)>>>,
+    /// By the camera's name: the frame's number, and the picture as a browser takes it.
+    pictures: Mutex<HashMap<Arc<str>, (u64, Bytes)>>,
 }
 
 /// A point of the last hour's curves; `None` where nothing happened, or nobody knows.
@@ -43,7 +43,7 @@ struct Sample {
     inference_ms: Option<f64>,
     pin_ms: Option<f64>,
     celsius: Option<f64>,
-    frames_per_second: Vec<f64>,
+    frames_per_second: HashMap<Arc<str>, f64>,
 }
 
 /// What the next sample is the difference to.
@@ -51,13 +51,12 @@ struct Mark {
     at: Monotonic,
     inference: Counts,
     pin: Counts,
-    classified: Vec<u64>,
+    classified: HashMap<Arc<str>, u64>,
 }
 
 impl Live {
     pub(super) fn new(board: Arc<Board>) -> Self {
-        let pictures = Mutex::new(vec![None; board.cameras.len()]);
-        Self { board, message: watch::Sender::new(Bytes::new()), joined: Notify::new(), pictures }
+        Self { board, message: watch::Sender::new(Bytes::new()), joined: Notify::new(), pictures: Mutex::default() }
     }
 
     /// Somebody looks: the present message, and those that follow.
@@ -70,8 +69,8 @@ impl Live {
     }
 
     /// The latest picture of a camera, as JPEG.
-    pub(super) fn picture(&self, camera: usize) -> Option<Bytes> {
-        Some(self.pictures.lock().unwrap_or_else(PoisonError::into_inner).get(camera)?.as_ref()?.1.clone())
+    pub(super) fn picture(&self, camera: &str) -> Option<Bytes> {
+        self.pictures.lock().unwrap_or_else(PoisonError::into_inner).get(camera).map(|(_, bytes)| bytes.clone())
     }
 
     /// Runs for as long as the page.
@@ -86,7 +85,7 @@ impl Live {
                 if samples.len() == HOUR {
                     samples.pop_front();
                 }
-                samples.push_back(Sample::between(&mark, &next));
+                samples.push_back(Sample::between(&mark, &next, &self.board.sysfs));
                 mark = next;
             }
             if self.board.is_watched() {
@@ -113,9 +112,9 @@ impl Live {
     /// A next one only where the last has been shown: a picture and its classes are always of one frame.
     fn want_pictures(&self) {
         let pictures = self.pictures.lock().unwrap_or_else(PoisonError::into_inner);
-        for (camera, shown) in self.board.cameras.iter().zip(&*pictures) {
+        for camera in self.board.cameras().iter() {
             let latest = camera.picture.latest().map(|picture| picture.sequence);
-            if latest == shown.as_ref().map(|(sequence, _)| *sequence) {
+            if latest == pictures.get(&camera.name).map(|(sequence, _)| *sequence) {
                 camera.picture.want();
             }
         }
@@ -123,22 +122,28 @@ impl Live {
 
     /// Whether every view of the camera has been classified in the frame of `picture`.
     fn is_classified(&self, camera: &CameraBoard, picture: &Picture) -> bool {
-        let mut views = self.board.views.iter().filter(|view| view.name.split('/').next() == Some(&*camera.name));
-        views.all(|view| view.top.load().as_ref().is_some_and(|top| top.sequence == picture.sequence))
+        let views = self.board.views();
+        let mut own = views.iter().filter(|view| view.name.split('/').next() == Some(&*camera.name));
+        own.all(|view| view.top.load().as_ref().is_some_and(|top| top.sequence == picture.sequence))
     }
 
     /// Once for all viewers, here and not in the inference loop.
     fn encode_pictures(&self) {
-        for (index, camera) in self.board.cameras.iter().enumerate() {
+        let cameras = self.board.cameras();
+        let is_there = |name: &Arc<str>| cameras.iter().any(|camera| camera.name == *name);
+        self.pictures.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| is_there(name));
+        for camera in cameras.iter() {
             let Some(picture) = camera.picture.latest() else { continue };
             if !self.is_classified(camera, &picture) && Monotonic::now().since(picture.at) < UNCLASSIFIED {
                 continue;
             }
             let mut pictures = self.pictures.lock().unwrap_or_else(PoisonError::into_inner);
-            if pictures[index].as_ref().is_some_and(|(sequence, _)| *sequence == picture.sequence) {
+            if pictures.get(&camera.name).is_some_and(|(sequence, _)| *sequence == picture.sequence) {
                 continue;
             }
-            pictures[index] = jpeg(&picture, JPEG_QUALITY).map(|bytes| (picture.sequence, bytes.into()));
+            if let Some(bytes) = jpeg(&picture, JPEG_QUALITY) {
+                pictures.insert(camera.name.clone(), (picture.sequence, bytes.into()));
+            }
         }
     }
 
@@ -149,10 +154,9 @@ impl Live {
 
     fn compose(&self, samples: &VecDeque<Sample>, mark: &Mark) -> Value {
         let (board, now) = (&*self.board, Monotonic::now());
-        let cameras = board.cameras.iter().enumerate();
-        let cameras: Vec<_> = cameras.map(|(index, camera)| self.camera(index, camera, samples, mark, now)).collect();
+        let cameras: Vec<_> = board.cameras().iter().map(|camera| self.camera(camera, samples, mark, now)).collect();
         let ago = |at: Monotonic| now.since(at).as_secs_f64();
-        let thermal = thermal::read(Path::new("/sys"));
+        let thermal = thermal::read(&board.sysfs);
         json!({
             "device": *board.device,
             "version": env!("CARGO_PKG_VERSION"),
@@ -162,11 +166,11 @@ impl Live {
                 "description": model.description,
             })),
             "cameras": cameras,
-            "views": board.views.iter().map(|view| json!({
+            "views": board.views().iter().map(|view| json!({
                 "name": *view.name,
                 "top": view.top.load().as_ref().map(|top| top.classes.iter().map(|(label, p)| json!([**label, p])).collect::<Vec<_>>()),
             })).collect::<Vec<_>>(),
-            "rules": board.rules.iter().map(rule).collect::<Vec<_>>(),
+            "rules": board.rules().iter().map(|it| rule(it)).collect::<Vec<_>>(),
             "actions": board.actions().iter().map(|action| json!({
                 "name": *action.name, "kind": action.kind, "health": action.health, "detail": action.detail,
                 "depth": action.depth, "dropped": action.dropped,
@@ -181,6 +185,7 @@ impl Live {
             "now": {
                 "inference_ms": median(&board.stages.inference), "pin_ms": median(&board.stages.capture_to_pin),
                 "celsius": thermal.celsius, "throttled": thermal.throttled,
+                "thermal_step": board.thermal_step.load(Ordering::Relaxed),
             },
             "hour": {
                 "seconds": SAMPLES.as_secs(),
@@ -191,20 +196,16 @@ impl Live {
         })
     }
 
-    fn camera(
-        &self,
-        index: usize,
-        camera: &CameraBoard,
-        samples: &VecDeque<Sample>,
-        mark: &Mark,
-        now: Monotonic,
-    ) -> Value {
+    fn camera(&self, camera: &CameraBoard, samples: &VecDeque<Sample>, mark: &Mark, now: Monotonic) -> Value {
         let (facts, counters) = (camera.state.load(), &camera.counters);
         let running = now.since(mark.at).as_secs_f64();
         // Over the sample that runs, once it is long enough to say something; over the last one before.
         let rate = match samples.back() {
-            Some(last) if running < 2.0 => Some(last.frames_per_second[index]),
-            _ if running >= 1.0 => Some((camera.classified.get() - mark.classified[index]) as f64 / running),
+            Some(last) if running < 2.0 => last.frames_per_second.get(&camera.name).copied(),
+            _ if running >= 1.0 => {
+                let marked = mark.classified.get(&camera.name);
+                marked.map(|marked| camera.classified.get().saturating_sub(*marked) as f64 / running)
+            }
             _ => None,
         };
         let pictures = self.pictures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,8 +219,10 @@ impl Live {
             "captured": counters.captured.get(),
             "dropped": counters.dropped_error.get() + counters.dropped_short.get() + counters.dropped_corrupt.get()
                 + counters.dropped_stale.get() + counters.lost.get(),
+            "skipped": counters.skipped_still.get() + counters.skipped_rate.get() + counters.skipped_heat.get(),
+            "active": camera.active.load(Ordering::Relaxed),
             "failed": counters.failed.get(),
-            "picture": pictures[index].as_ref().map(|(sequence, _)| sequence),
+            "picture": pictures.get(&camera.name).map(|(sequence, _)| sequence),
         })
     }
 }
@@ -257,19 +260,22 @@ impl Mark {
             at: Monotonic::now(),
             inference: board.stages.inference.counts(),
             pin: board.stages.capture_to_pin.counts(),
-            classified: board.cameras.iter().map(|camera| camera.classified.get()).collect(),
+            classified: board.cameras().iter().map(|it| (it.name.clone(), it.classified.get())).collect(),
         }
     }
 }
 
 impl Sample {
-    fn between(old: &Mark, new: &Mark) -> Self {
+    fn between(old: &Mark, new: &Mark, sysfs: &Path) -> Self {
         let seconds = new.at.since(old.at).as_secs_f64().max(0.001);
-        let frames = new.classified.iter().zip(&old.classified).map(|(new, old)| (new - old) as f64 / seconds);
+        let frames = new.classified.iter().filter_map(|(camera, new)| {
+            let frames = new.saturating_sub(*old.classified.get(camera)?);
+            Some((camera.clone(), frames as f64 / seconds))
+        });
         Self {
             inference_ms: mean(&old.inference, &new.inference),
             pin_ms: mean(&old.pin, &new.pin),
-            celsius: thermal::read(Path::new("/sys")).celsius,
+            celsius: thermal::read(sysfs).celsius,
             frames_per_second: frames.collect(),
         }
     }

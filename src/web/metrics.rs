@@ -3,10 +3,10 @@
 //! Written by hand: the counters are the daemon's own atomics, read where they are; a client library would hold each a second time.
 
 use std::fmt::{Display, Write};
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use crate::clock::Monotonic;
+use crate::control::Control;
 use crate::telemetry::board::Board;
 use crate::telemetry::histogram::{BOUNDS, Histogram};
 use crate::telemetry::{CameraCounters, thermal};
@@ -15,9 +15,15 @@ use crate::telemetry::{CameraCounters, thermal};
 pub(super) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Everything that is measured, now.
-pub fn exposition(board: &Board) -> String {
+pub fn exposition(board: &Board, control: &Control) -> String {
     let mut page = Exposition(String::new());
     daemon(&mut page, board);
+    let help = "Commands (of a broker, an input, the page, a signal) that were not taken because too many waited.";
+    page.one("spotter_commands_refused_total", "counter", help, control.refused());
+    page.head("spotter_parts_total", "counter", "Parts that stations were asked for: judged, or without a verdict.");
+    for (outcome, count) in [("judged", &board.parts.judged), ("fault", &board.parts.faults)] {
+        page.sample("spotter_parts_total", &[("outcome", outcome)], count.get());
+    }
     cameras(&mut page, board);
     stages(&mut page, board);
     rules(&mut page, board);
@@ -75,7 +81,11 @@ fn daemon(page: &mut Exposition, board: &Board) {
             [("model", &model.file), ("kernel", &model.kernel), ("threads", &threads), ("classes", &classes)];
         page.sample("spotter_model_info", &labels, 1);
     }
-    let thermal = thermal::read(Path::new("/sys"));
+    page.head("spotter_reloads_total", "counter", "Configurations read again while running.");
+    for (outcome, count) in [("applied", &board.reloads.applied), ("refused", &board.reloads.refused)] {
+        page.sample("spotter_reloads_total", &[("outcome", outcome)], count.get());
+    }
+    let thermal = thermal::read(&board.sysfs);
     if let Some(celsius) = thermal.celsius {
         page.one("spotter_temperature_celsius", "gauge", "The hottest zone of the board.", celsius);
     }
@@ -83,6 +93,8 @@ fn daemon(page: &mut Exposition, board: &Board) {
         let help = "1 while heat or a weak supply slows the processor down.";
         page.one("spotter_throttled", "gauge", help, u8::from(throttled));
     }
+    let help = "How much less is done because of heat: 0 (all) to 3 (an eighth).";
+    page.one("spotter_thermal_step", "gauge", help, board.thermal_step.load(Ordering::Relaxed));
 }
 
 /// Reads one count.
@@ -105,30 +117,51 @@ fn cameras(page: &mut Exposition, board: &Board) {
     ];
     for (name, help, count) in counts {
         page.head(name, "counter", help);
-        for camera in &board.cameras {
+        for camera in board.cameras().iter() {
             page.sample(name, &[("camera", &camera.name)], count(&camera.counters));
         }
     }
     let help =
         "Frames not classified: flagged by the driver, short, undecodable, replaced by a newer one, or lost before us.";
     page.head("spotter_frames_dropped_total", "counter", help);
-    for camera in &board.cameras {
+    for camera in board.cameras().iter() {
         for (cause, count) in DROPS {
             let labels: [(&str, &str); 2] = [("camera", &camera.name), ("cause", cause)];
             page.sample("spotter_frames_dropped_total", &labels, count(&camera.counters));
         }
     }
+    let help =
+        "Frames that were not worth an inference: nothing moved, more came than wanted, or the board was too warm.";
+    page.head("spotter_frames_skipped_total", "counter", help);
+    for camera in board.cameras().iter() {
+        let counters = &camera.counters;
+        let skipped =
+            [("still", &counters.skipped_still), ("rate", &counters.skipped_rate), ("heat", &counters.skipped_heat)];
+        for (cause, count) in skipped {
+            let labels: [(&str, &str); 2] = [("camera", &camera.name), ("cause", cause)];
+            page.sample("spotter_frames_skipped_total", &labels, count.get());
+        }
+    }
+    page.head("spotter_camera_active", "gauge", "1 while something moves; without a motion gate always.");
+    for camera in board.cameras().iter() {
+        let active = camera.active.load(Ordering::Relaxed);
+        page.sample("spotter_camera_active", &[("camera", &camera.name)], u8::from(active));
+    }
     page.head("spotter_frames_classified_total", "counter", "Frames classified.");
-    for camera in &board.cameras {
+    for camera in board.cameras().iter() {
         page.sample("spotter_frames_classified_total", &[("camera", &camera.name)], camera.classified.get());
     }
     page.head("spotter_camera_up", "gauge", "1 while frames are coming.");
-    for camera in &board.cameras {
+    for camera in board.cameras().iter() {
         let up = camera.state.load().state == "streaming";
         page.sample("spotter_camera_up", &[("camera", &camera.name)], u8::from(up));
     }
-    page.head("spotter_last_frame_age_seconds", "gauge", "Since the capture of the last classified frame.");
-    for camera in &board.cameras {
+    page.head(
+        "spotter_last_frame_age_seconds",
+        "gauge",
+        "Since the capture of the last frame that was classified or found still.",
+    );
+    for camera in board.cameras().iter() {
         if let Some(age) = camera.age(Monotonic::now()) {
             page.sample("spotter_last_frame_age_seconds", &[("camera", &camera.name)], age.as_secs_f64());
         }
@@ -152,17 +185,17 @@ fn stages(page: &mut Exposition, board: &Board) {
 
 fn rules(page: &mut Exposition, board: &Board) {
     page.head("spotter_rule_on", "gauge", "1 while the rule is on.");
-    for rule in &board.rules {
+    for rule in board.rules().iter() {
         page.sample("spotter_rule_on", &[("rule", &rule.name)], u8::from(rule.on.load(Ordering::Relaxed)));
     }
     page.head("spotter_rule_armed", "gauge", "1 while the rule is armed; rules that nothing arms are not listed.");
-    for rule in &board.rules {
+    for rule in board.rules().iter() {
         if let Some(armed) = rule.armed.load_full() {
             page.sample("spotter_rule_armed", &[("rule", &rule.name)], u8::from(*armed));
         }
     }
     page.head("spotter_events_total", "counter", "Events of each rule.");
-    for rule in &board.rules {
+    for rule in board.rules().iter() {
         for (change, count) in [("on", &rule.turned_on), ("off", &rule.turned_off)] {
             page.sample("spotter_events_total", &[("rule", &rule.name), ("change", change)], count.get());
         }

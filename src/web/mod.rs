@@ -19,20 +19,16 @@
 mod access;
 mod acting;
 mod configuration;
-#[cfg(any(test, fuzzing))]
-mod fuzz;
 mod live;
 pub mod metrics;
 mod routes;
 mod server;
 
-#[cfg(any(test, fuzzing))]
-pub(crate) use fuzz::answer as fuzz;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use access::Access;
+use arc_swap::ArcSwap;
 use live::Live;
 
 use crate::config::Plan;
@@ -46,12 +42,13 @@ struct Shared {
     access: Access,
     live: Live,
     /// As JSON text.
-    configuration: String,
+    configuration: ArcSwap<String>,
     photos: Option<PathBuf>,
 }
 
 /// The page's thread; it ends when this is dropped.
 pub struct Page {
+    shared: Arc<Shared>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -67,25 +64,32 @@ pub fn start(plan: &Plan, board: Arc<Board>, control: Arc<Control>) -> std::io::
         board,
         control,
         access: Access::new(page),
-        configuration: configuration::describe(plan).to_string(),
+        configuration: ArcSwap::from_pointee(configuration::describe(plan).to_string()),
         photos: page.photos.clone(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let address = page.listen;
+    let (address, theirs) = (page.listen, shared.clone());
     let thread = std::thread::Builder::new().name("page".into()).spawn(move || {
         // Behind everything that watches: a thread's own niceness (setpriority(2), NOTES).
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
         runtime.block_on(async {
             tokio::select! {
-                () = server::serve(address, routes::routes(shared.clone())) => {}
-                () = shared.live.run() => {}
+                () = server::serve(address, routes::routes(theirs.clone())) => {}
+                () = theirs.live.run() => {}
                 _ = stopped => {}
             }
         });
         runtime.shutdown_background();
     })?;
-    Ok(Some(Page { stop: Some(stop), thread: Some(thread) }))
+    Ok(Some(Page { shared, stop: Some(stop), thread: Some(thread) }))
+}
+
+impl Page {
+    /// The configuration in force is another one.
+    pub fn show(&self, plan: &Plan) {
+        self.shared.configuration.store(Arc::new(configuration::describe(plan).to_string()));
+    }
 }
 
 impl Drop for Page {

@@ -95,7 +95,7 @@ async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
 async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
     let now = Monotonic::now();
     let lately = |age: Duration| age < READY;
-    match shared.board.cameras.iter().any(|camera| camera.age(now).is_some_and(lately)) {
+    match shared.board.cameras().iter().any(|camera| camera.age(now).is_some_and(lately)) {
         true => (StatusCode::OK, "ready\n"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "no frame has been classified lately\n"),
     }
@@ -113,7 +113,7 @@ async fn readers(State(shared): State<Arc<Shared>>, request: Request, next: Next
 }
 
 async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
-    content(metrics::MEDIA_TYPE, metrics::exposition(&shared.board))
+    content(metrics::MEDIA_TYPE, metrics::exposition(&shared.board, &shared.control))
 }
 
 async fn state(State(shared): State<Arc<Shared>>) -> Response {
@@ -121,12 +121,11 @@ async fn state(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn configuration(State(shared): State<Arc<Shared>>) -> Response {
-    content(JSON, shared.configuration.clone())
+    content(JSON, shared.configuration.load().to_string())
 }
 
 async fn picture(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
-    let camera = shared.board.cameras.iter().position(|camera| *camera.name == *name);
-    match camera.and_then(|camera| shared.live.picture(camera)) {
+    match shared.live.picture(&name) {
         Some(bytes) => content("image/jpeg", bytes),
         None => (StatusCode::NOT_FOUND, "no picture: no such camera, or nobody looks at the page\n").into_response(),
     }

@@ -1,7 +1,9 @@
 //! The MQTT action against a real Mosquitto: what a subscriber sees through kills, cuts, refusals and overflow.
 
 mod bird_feeder;
+mod gate;
 mod judge;
+mod reload;
 mod support;
 mod versions;
 

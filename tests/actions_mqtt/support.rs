@@ -303,6 +303,7 @@ impl Rig {
             name: name.into(),
             label: format!("The {name}"),
             actions: vec![action.into()],
+            has_switch: name == "cat",
             armed_by_mqtt: name == "cat",
         };
         let control = spotter::control::Control::new(|| ());

@@ -114,6 +114,35 @@ def mobile(net):
     return net.node("Gemm", [x, net.normal(7, 16, scale=0.4), net.normal(7, scale=0.1)], transB=1)
 
 
+def keras(net):
+    """What converters from Keras write: channels last, with transpositions between; paddings, batch norms and biases as nodes of their own;
+    a batch norm behind an activation; a matrix on an image that was flattened channels last."""
+    def channel_norm(x, channels):
+        x = net.node("Sub", [x, net.normal(1, channels, 1, 1, scale=0.1)])
+        x = net.node("Mul", [x, net.constant(RNG.uniform(0.5, 1.5, (1, channels, 1, 1)).astype(np.float32))])
+        return net.node("Add", [x, net.normal(channels, 1, 1, scale=0.1)])
+
+    def pad(x, low, high):
+        return net.node("Pad", [x, net.constant(np.array([0, 0, low, low, 0, 0, high, high]))])
+
+    def first(x):
+        return net.node("Transpose", [x], perm=[0, 3, 1, 2])
+
+    def last(x):
+        return net.node("Transpose", [x], perm=[0, 2, 3, 1])
+
+    x = channel_norm(net.conv(pad(first("input"), 0, 1), 3, 12, stride=2, bias=False, pads=[0] * 4), 12)
+    x = first(net.node("Relu", [last(x)]))
+    x = net.node("MaxPool", [pad(x, 1, 1)], kernel_shape=[3, 3], strides=[2, 2])
+    skip = x = net.norm(x, 12)
+    x = net.node("Relu", [net.node("Add", [net.conv(x, 12, 12, bias=False), net.normal(1, 12, 1, 1, scale=0.1)])])
+    x = net.norm(x, 12)
+    x = first(net.node("Relu", [net.node("Add", [last(net.conv(x, 12, 12)), last(skip)])]))
+    x = net.node("Reshape", [last(x), net.constant(np.array([1, 192]))])
+    x = net.node("Add", [net.node("MatMul", [x, net.normal(192, 16, scale=0.1)]), net.normal(16, scale=0.1)])
+    return net.node("Add", [net.node("MatMul", [net.node("Relu", [x]), net.normal(16, 7, scale=0.3)]), net.normal(7, scale=0.1)])
+
+
 def run(path, inputs):
     options = onnxruntime.SessionOptions()
     # without VNNI onnxruntime sums two products of bytes in 16 bits, which overflow; this makes it exact, but only as part of
@@ -127,11 +156,12 @@ def run(path, inputs):
 def main(spotter):
     OUT.mkdir(exist_ok=True)
     references = {}
-    for build in (vgg, resnet, mobile):
+    for build in (vgg, resnet, mobile, keras):
         net, name = Net(), build.__name__
         build(net)
         net.nodes[-1].output[0] = "scores"
-        tensors = [("input", [1, 3, SIDE, SIDE]), ("scores", [1, 7])]
+        channels_last = build is keras
+        tensors = [("input", [1, SIDE, SIDE, 3] if channels_last else [1, 3, SIDE, SIDE]), ("scores", [1, 7])]
         inputs, outputs = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, s)] for n, s in tensors]
         graph = helper.make_graph(net.nodes, name, inputs, outputs, net.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
@@ -145,6 +175,8 @@ def main(spotter):
         assert {n.domain for n in made.graph.node} == {""} and [o.domain for o in made.opset_import] == [""]
         photos = [RNG.integers(0, 256, (3, 4, 4)).repeat(4, 1).repeat(4, 2) for _ in range(3)]
         values = [((p - 128) / 64).astype(np.float32)[None] for p in photos]
+        if channels_last:
+            values = [np.ascontiguousarray(v.transpose(0, 2, 3, 1)) for v in values]
         references[name] = {
             "photos": [p.ravel().tolist() for p in photos], "float": run(path, values), "int8": run(int8, values),
         }

@@ -1,8 +1,8 @@
 //! What a broker may ask of the daemon: `ON` and `OFF` on `TOPIC/DEVICE/rule/RULE/armed/set`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::topics::Topics;
 use crate::actions::RuleInfo;
@@ -13,24 +13,30 @@ const SHOWN: usize = 32;
 
 /// The commands of one broker.
 pub(super) struct Commands {
-    /// What to subscribe to: one filter for all rules; `None` if no rule is armed by MQTT.
-    filter: Option<String>,
-    by_topic: HashMap<String, Arc<str>>,
+    topics: Topics,
+    by_topic: Mutex<HashMap<String, Arc<str>>>,
     control: Arc<Control>,
     complained: AtomicBool,
 }
 
 impl Commands {
     pub(super) fn new(topics: &Topics, rules: &[RuleInfo], control: Arc<Control>) -> Self {
-        let armed = rules.iter().filter(|rule| rule.armed_by_mqtt);
-        let by_topic: HashMap<_, _> =
-            armed.map(|rule| (topics.rule_armed_set(&rule.name), rule.name.clone())).collect();
-        let filter = (!by_topic.is_empty()).then(|| topics.every_rule_armed_set());
-        Self { filter, by_topic, control, complained: AtomicBool::new(false) }
+        let (topics, by_topic) = (topics.clone(), Mutex::default());
+        let commands = Self { topics, by_topic, control, complained: AtomicBool::new(false) };
+        commands.set_rules(rules);
+        commands
     }
 
-    pub(super) fn filter(&self) -> Option<&str> {
-        self.filter.as_deref()
+    /// The rules that there are now.
+    pub(super) fn set_rules(&self, rules: &[RuleInfo]) {
+        let armed = rules.iter().filter(|rule| rule.armed_by_mqtt);
+        let by_topic = armed.map(|rule| (self.topics.rule_armed_set(&rule.name), rule.name.clone())).collect();
+        *self.by_topic.lock().unwrap_or_else(PoisonError::into_inner) = by_topic;
+    }
+
+    /// What to subscribe to: one filter for all rules, also for those that a later configuration brings.
+    pub(super) fn filter(&self) -> String {
+        self.topics.every_rule_armed_set()
     }
 
     /// Obeys a message, or gives `false` and says so in the log once: whoever sends nonsense sends it often.
@@ -47,7 +53,8 @@ impl Commands {
     }
 
     fn obey(&self, topic: &str, payload: &[u8], retained: bool) -> Result<(), String> {
-        let rule = self.by_topic.get(topic).ok_or("no rule is armed by this topic")?;
+        let rule = self.by_topic.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned();
+        let rule = rule.ok_or("no rule is armed by this topic")?;
         if retained {
             return Err("a retained command is not obeyed; publish it without the retain flag".into());
         }
@@ -59,7 +66,7 @@ impl Commands {
                 return Err(format!("{text:?} is no command; publish ON or OFF"));
             }
         };
-        self.control.send(Command::Arm { rule: rule.clone(), armed }).map_err(|full| full.to_string())
+        self.control.send(Command::Arm { rule, armed }).map_err(|full| full.to_string())
     }
 }
 
@@ -73,12 +80,13 @@ mod tests {
             name: name.into(),
             label: name.into(),
             actions: vec![],
+            has_switch: armed_by_mqtt,
             armed_by_mqtt,
         };
         let control = Control::new(|| ());
         let topics = Topics::new("spotter", "garden");
         let commands = Commands::new(&topics, &[rule("cat", true), rule("dog", false)], control.clone());
-        assert_eq!(commands.filter(), Some("spotter/garden/rule/+/armed/set"));
+        assert_eq!(commands.filter(), "spotter/garden/rule/+/armed/set");
         let topic = "spotter/garden/rule/cat/armed/set";
         assert!(commands.take(topic, b"OFF", false));
         assert_eq!(control.next(), Some(Command::Arm { rule: "cat".into(), armed: false }));
@@ -94,6 +102,8 @@ mod tests {
         }
         assert_eq!(control.next(), None);
         assert!((0..100).any(|_| !commands.take(topic, b"ON", false)), "a full queue refuses");
-        assert_eq!(Commands::new(&topics, &[rule("dog", false)], control).filter(), None);
+        while control.next().is_some() {}
+        commands.set_rules(&[rule("cat", false), rule("dog", true)]);
+        assert!(!commands.take(topic, b"ON", false) && commands.take(&topic.replace("cat", "dog"), b"ON", false));
     }
 }

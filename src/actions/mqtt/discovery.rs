@@ -89,7 +89,13 @@ mod tests {
 
     #[test]
     fn a_sensor_has_what_home_assistant_needs() {
-        let rule = RuleInfo { name: "wild/cat".into(), label: "Wild cat".into(), actions: vec![], armed_by_mqtt: true };
+        let rule = RuleInfo {
+            name: "wild/cat".into(),
+            label: "Wild cat".into(),
+            actions: vec![],
+            has_switch: true,
+            armed_by_mqtt: true,
+        };
         let (topic, payload) = switch("ha", "garden", &Topics::new("spotter", "garden"), &rule);
         let json: serde_json::Value = serde_json::from_str(&payload).unwrap();
         assert!(topic.starts_with("ha/switch/garden/wild_cat-"), "{topic}");

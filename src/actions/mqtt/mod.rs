@@ -17,8 +17,6 @@
 
 mod commands;
 mod discovery;
-#[cfg(any(test, fuzzing))]
-mod fuzz;
 mod judge;
 mod outbox;
 mod session;
@@ -26,20 +24,17 @@ mod tls;
 pub mod topics;
 mod wire;
 
-#[cfg(any(test, fuzzing))]
-pub(crate) use fuzz::take as fuzz;
-
 use std::path::Path;
 use std::sync::Arc;
 
 use commands::Commands;
-use outbox::{MqttOutbox, Teller};
+use outbox::{MqttOutbox, Teller, Wanted};
 use session::Session;
 use topics::{Topics, object_id};
 
 use super::pins::Shared;
 use super::runner::{self, ActionHandle, StatusCell};
-use super::{ActionError, fnv1a};
+use super::{ActionContext, ActionError, CameraStatus, fnv1a};
 use crate::config::plan::MqttPlan;
 
 const ONLINE: &str = "online";
@@ -47,23 +42,21 @@ const OFFLINE: &str = "offline";
 
 pub(super) fn spawn(name: Arc<str>, plan: &MqttPlan, context: &Arc<Shared>) -> Result<ActionHandle, ActionError> {
     let topics = Topics::new(&plan.topic, &context.device);
-    let rules: Vec<_> = context.rules.iter().filter(|rule| rule.actions.iter().any(|it| **it == *name)).collect();
-    let names: Vec<Arc<str>> = rules.iter().map(|rule| rule.name.clone()).collect();
-    let discovery = match &plan.discovery {
-        Some(prefix) => {
-            let switches = context.rules.iter().filter(|rule| rule.armed_by_mqtt);
-            let sensors = rules.iter().map(|rule| discovery::message(prefix, &context.device, &topics, rule));
-            sensors.chain(switches.map(|rule| discovery::switch(prefix, &context.device, &topics, rule))).collect()
-        }
-        None => Vec::new(),
-    };
     let teller = Teller { device: context.device.clone(), topics: topics.clone(), pins: context.pins.clone() };
-    let outbox = Arc::new(MqttOutbox::new(teller, plan.outbox, &names, &context.cameras));
+    let outbox = Arc::new(MqttOutbox::new(teller, plan.outbox, &retained(&name, plan, &topics, context)));
     let waiting = Arc::downgrade(&outbox);
-    context.pins.listen(move || _ = waiting.upgrade().map(|outbox| outbox.wake()));
+    context.pins.listen(move || waiting.upgrade().map(|outbox| outbox.wake()).is_some());
     let status = Arc::new(StatusCell::new(name.clone()));
     let status_topic = topics.status();
-    let commands = Commands::new(&topics, &context.rules, context.control.clone());
+    let commands = Arc::new(Commands::new(&topics, &context.rules, context.control.clone()));
+    let reconfigure = {
+        let (name, plan, topics) = (name.clone(), plan.clone(), topics.clone());
+        let (commands, outbox) = (commands.clone(), outbox.clone());
+        move |context: &ActionContext| {
+            commands.set_rules(&context.rules);
+            outbox.want(&retained(&name, &plan, &topics, context));
+        }
+    };
     let session = Session::new(session::Parts {
         action: name.clone(),
         client_id: client_id(&context.device, &name),
@@ -71,7 +64,6 @@ pub(super) fn spawn(name: Arc<str>, plan: &MqttPlan, context: &Arc<Shared>) -> R
         status_topic,
         topics,
         control: context.control.clone(),
-        discovery,
         outbox: outbox.clone(),
         commands,
         status: status.clone(),
@@ -81,11 +73,33 @@ pub(super) fn spawn(name: Arc<str>, plan: &MqttPlan, context: &Arc<Shared>) -> R
         .enable_all()
         .build()
         .map_err(|source| ActionError::Network { action: name.clone(), source })?;
-    runner::spawn(name, outbox, status, move || {
+    let handle = runner::spawn(name, outbox, status, move || {
         runtime.block_on(session.run());
         // Not dropped: a name resolution that hangs would hold up the exit.
         runtime.shutdown_background();
-    })
+    });
+    handle.map(|handle| handle.told_of_changes(reconfigure))
+}
+
+/// The retained topics of the action `name`. Every rule is off and every camera without a frame until somebody says otherwise: what a
+/// former run left on the broker is corrected at the first connection.
+fn retained(name: &str, plan: &MqttPlan, topics: &Topics, context: &ActionContext) -> Vec<Wanted> {
+    let rules: Vec<_> = context.rules.iter().filter(|rule| rule.actions.iter().any(|it| **it == *name)).collect();
+    let mut wanted = Vec::new();
+    if let Some(prefix) = &plan.discovery {
+        let switches = context.rules.iter().filter(|rule| rule.armed_by_mqtt);
+        let sensors = rules.iter().map(|rule| discovery::message(prefix, &context.device, topics, rule));
+        let all = sensors.chain(switches.map(|rule| discovery::switch(prefix, &context.device, topics, rule)));
+        wanted.extend(all.map(|(topic, payload)| Wanted::Fixed(topic, payload)));
+    }
+    wanted.extend(rules.iter().map(|rule| Wanted::First(topics.rule_state(&rule.name), "OFF".into())));
+    wanted.extend(context.cameras.iter().map(|camera| {
+        let unseen = CameraStatus { camera: camera.clone(), healthy: false, reason: Some("no frame yet".to_owned()) };
+        Wanted::First(topics.camera_state(camera), outbox::camera_payload(&unseen))
+    }));
+    let switched = context.rules.iter().filter(|rule| rule.has_switch);
+    wanted.extend(switched.map(|rule| Wanted::Later(topics.rule_armed(&rule.name))));
+    wanted
 }
 
 /// `spotter-DEVICE-HASH`: the hash of this machine's id and the action's name tells apart boards that were given one

@@ -22,9 +22,9 @@ use crate::telemetry::Counter;
 pub(super) enum Token {
     /// An event, by its number in the outbox.
     Event(u64),
-    /// A retained state, by its slot and the version that was sent.
-    State { slot: usize, version: u64 },
-    /// The birth or a discovery message: sent anew at each connection.
+    /// A retained state, by its number and the version that was sent.
+    State { number: u64, version: u64 },
+    /// The birth: sent anew at each connection.
     Greeting,
     /// The `offline` of a clean close.
     Farewell,
@@ -37,6 +37,25 @@ pub(super) struct Publication {
     pub(super) topic: String,
     pub(super) payload: String,
     pub(super) retain: bool,
+}
+
+/// A retained topic that a configuration has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// It says this.
+    Fixed(String, String),
+    /// It says this until somebody says otherwise.
+    First(String, String),
+    /// It says nothing until somebody says something.
+    Later(String),
+}
+
+impl Wanted {
+    fn topic(&self) -> &str {
+        match self {
+            Self::Fixed(topic, _) | Self::First(topic, _) | Self::Later(topic) => topic,
+        }
+    }
 }
 
 /// When the outbox was closed, and when all must be over.
@@ -84,6 +103,7 @@ struct Inner {
     /// Oldest first; those in flight come before those that wait.
     events: VecDeque<Entry>,
     states: Vec<State>,
+    /// Of the last event or state that was added.
     serial: u64,
     closing: Option<Closing>,
     /// When to look again at the next event, whose pins are waited for.
@@ -100,7 +120,9 @@ struct Entry {
 
 /// A retained topic. Versions count its changes, from 1; 0 is "none".
 struct State {
+    number: u64,
     topic: String,
+    /// Empty: the broker is to forget it, and so are we once it has.
     payload: String,
     version: u64,
     sent: u64,
@@ -108,26 +130,40 @@ struct State {
 }
 
 impl MqttOutbox {
-    /// Every rule is off and every camera without a frame until somebody says otherwise: what a former run left on the
-    /// broker is corrected at the first connection.
-    pub(super) fn new(teller: Teller, capacity: usize, rules: &[Arc<str>], cameras: &[Arc<str>]) -> Self {
-        let (mut inner, topics) = (Inner::default(), &teller.topics);
-        for rule in rules {
-            inner.set_state(topics.rule_state(rule), "OFF".into());
-        }
-        for camera in cameras {
-            let unseen =
-                CameraStatus { camera: camera.clone(), healthy: false, reason: Some("no frame yet".to_owned()) };
-            inner.set_state(topics.camera_state(camera), camera_payload(&unseen));
-        }
-        Self {
+    /// An outbox for `capacity` events, with these retained topics.
+    pub(super) fn new(teller: Teller, capacity: usize, wanted: &[Wanted]) -> Self {
+        let outbox = Self {
             teller,
             capacity: capacity.max(1),
-            inner: Mutex::new(inner),
+            inner: Mutex::default(),
             changed: Notify::new(),
             dropped: Counter::default(),
             refused: Counter::default(),
+        };
+        outbox.want(wanted);
+        outbox
+    }
+
+    /// These are the retained topics from now on: what is known of one stays, and those that are gone are taken from the broker.
+    pub(super) fn want(&self, wanted: &[Wanted]) {
+        let mut inner = self.lock();
+        for state in inner.states.iter_mut().filter(|state| !state.payload.is_empty()) {
+            if !wanted.iter().any(|it| it.topic() == state.topic) {
+                state.payload.clear();
+                state.version += 1;
+            }
         }
+        for it in wanted {
+            match it {
+                Wanted::Fixed(topic, payload) => inner.set_state(topic.clone(), payload.clone()),
+                Wanted::First(topic, payload) if !inner.is_known(topic) => {
+                    inner.set_state(topic.clone(), payload.clone());
+                }
+                Wanted::First(..) | Wanted::Later(_) => {}
+            }
+        }
+        drop(inner);
+        self.changed.notify_one();
     }
 
     /// A new connection: nothing is in flight, and every state is to be sent, because this broker may have lost its
@@ -152,10 +188,11 @@ impl MqttOutbox {
                 let index = inner.events.iter().position(|entry| entry.serial == serial)?;
                 inner.events.remove(index).map(|entry| entry.event)
             }
-            Token::State { slot, version } => {
-                if let Some(state) = inner.states.get_mut(slot) {
+            Token::State { number, version } => {
+                if let Some(state) = inner.states.iter_mut().find(|state| state.number == number) {
                     state.acknowledged = version;
                 }
+                inner.states.retain(|state| !state.payload.is_empty() || state.acknowledged < state.version);
                 None
             }
             Token::Greeting | Token::Farewell => None,
@@ -211,18 +248,25 @@ impl Inner {
                 state.payload = payload;
                 state.version += 1;
             }
-            None => self.states.push(State { topic, payload, version: 1, sent: 0, acknowledged: 0 }),
+            None => {
+                self.serial += 1;
+                let number = self.serial;
+                self.states.push(State { number, topic, payload, version: 1, sent: 0, acknowledged: 0 });
+            }
         }
+    }
+
+    fn is_known(&self, topic: &str) -> bool {
+        self.states.iter().any(|state| state.topic == topic && !state.payload.is_empty())
     }
 
     /// A state waits while an older version of it is in flight: the broker never gets them in the wrong order.
     fn next_state(&mut self) -> Option<Publication> {
         let due = |state: &State| state.sent < state.version && state.sent == state.acknowledged;
-        let slot = self.states.iter().position(due)?;
-        let state = &mut self.states[slot];
+        let state = self.states.iter_mut().find(|state| due(state))?;
         state.sent = state.version;
         Some(Publication {
-            token: Token::State { slot, version: state.version },
+            token: Token::State { number: state.number, version: state.version },
             topic: state.topic.clone(),
             payload: state.payload.clone(),
             retain: true,
@@ -278,7 +322,15 @@ impl Mailbox for MqttOutbox {
         }
         let kept = match message {
             Message::Camera(status) => {
-                inner.set_state(self.teller.topics.camera_state(&status.camera), camera_payload(&status));
+                let topic = self.teller.topics.camera_state(&status.camera);
+                // One that has just gone may still tell of its end.
+                if inner.is_known(&topic) {
+                    inner.set_state(topic, camera_payload(&status));
+                }
+                true
+            }
+            Message::Standing(event) => {
+                inner.set_state(self.teller.topics.rule_state(&event.rule), "ON".into());
                 true
             }
             Message::Armed { rule, armed } => {
@@ -317,7 +369,7 @@ impl Mailbox for MqttOutbox {
     }
 }
 
-fn camera_payload(status: &CameraStatus) -> String {
+pub(super) fn camera_payload(status: &CameraStatus) -> String {
     match status.healthy {
         true => serde_json::json!({ "state": "online" }),
         false => serde_json::json!({ "state": "degraded", "reason": status.reason }),
@@ -345,7 +397,15 @@ mod tests {
         };
         let pins = crate::actions::pins::Shared::new(context, &[]).pins.clone();
         let teller = Teller { device: "garden".into(), topics: Topics::new("spotter", "garden"), pins };
-        MqttOutbox::new(teller, capacity, &["cat".into()], &["feeder".into()])
+        MqttOutbox::new(teller, capacity, &wanted(&["cat"]))
+    }
+
+    /// Discovery and states of these rules, and of one camera.
+    fn wanted(rules: &[&str]) -> Vec<Wanted> {
+        let topics = Topics::new("spotter", "garden");
+        let camera = CameraStatus { camera: "feeder".into(), healthy: false, reason: Some("no frame yet".into()) };
+        let rules = rules.iter().map(|rule| Wanted::First(topics.rule_state(rule), "OFF".into()));
+        rules.chain([Wanted::First(topics.camera_state("feeder"), camera_payload(&camera))]).collect()
     }
 
     fn push(outbox: &MqttOutbox, rule: &str, change: Change) -> bool {
@@ -418,6 +478,34 @@ mod tests {
     }
 
     #[test]
+    fn what_a_configuration_has_no_more_is_taken_from_the_broker_and_forgotten() {
+        let outbox = outbox(9);
+        push(&outbox, "cat", Change::On);
+        let acknowledge = |sent: &[Publication]| sent.iter().for_each(|one| _ = outbox.acknowledged(&one.token));
+        acknowledge(&send_all(&outbox));
+        outbox.want(&wanted(&["cat", "dog"]));
+        let sent = send_all(&outbox);
+        assert_eq!(summary(&sent), pairs(&[("rule/dog/state", "OFF")]), "what is known stays");
+        acknowledge(&sent);
+        outbox.want(&wanted(&["dog"]));
+        let sent = send_all(&outbox);
+        assert_eq!(summary(&sent), pairs(&[("rule/cat/state", "")]));
+        outbox.connected();
+        assert_eq!(summary(&send_all(&outbox)).iter().filter(|(topic, _)| topic == "rule/cat/state").count(), 1);
+        acknowledge(&sent);
+        outbox.connected();
+        assert!(!summary(&send_all(&outbox)).iter().any(|(topic, _)| topic == "rule/cat/state"), "forgotten");
+        let gone = CameraStatus { camera: "other".into(), healthy: true, reason: None };
+        assert!(outbox.push(Message::Camera(gone)));
+        assert_eq!(send_all(&outbox), [], "no such camera");
+        outbox.push(Message::Standing(Arc::new(event("dog", Change::On))));
+        outbox.connected();
+        let states: Vec<_> = summary(&send_all(&outbox));
+        assert!(states.contains(&("rule/dog/state".into(), "ON".into())), "{states:?}");
+        assert_eq!(outbox.depth(), 0, "and no event");
+    }
+
+    #[test]
     fn overflow_drops_the_oldest_that_waits_and_counts() {
         let outbox = outbox(3);
         push(&outbox, "a", Change::On);
@@ -429,17 +517,17 @@ mod tests {
         outbox.connected();
         let events: Vec<_> = summary(&send_all(&outbox)).into_iter().filter(|(topic, _)| topic == "event").collect();
         assert_eq!(events, pairs(&[("event", "a"), ("event", "d"), ("event", "e")]));
-        assert!(in_flight.iter().any(|one| one.token == Token::Event(1)));
+        assert!(in_flight.iter().any(|one| matches!(one.token, Token::Event(_))));
     }
 
     #[test]
     fn with_everything_in_flight_the_new_event_is_the_one_dropped() {
         let outbox = outbox(1);
         assert!(push(&outbox, "a", Change::On));
-        send_all(&outbox);
+        let sent = send_all(&outbox);
         assert!(!push(&outbox, "b", Change::On));
         assert_eq!((outbox.depth(), outbox.dropped()), (1, 1));
-        outbox.acknowledged(&Token::Event(1));
+        sent.iter().for_each(|one| _ = outbox.acknowledged(&one.token));
         assert_eq!(outbox.depth(), 0);
     }
 

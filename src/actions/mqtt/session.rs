@@ -43,10 +43,8 @@ pub(super) struct Parts {
     pub(super) status_topic: String,
     pub(super) topics: Topics,
     pub(super) control: Arc<Control>,
-    /// Topic and payload, retained.
-    pub(super) discovery: Vec<(String, String)>,
     pub(super) outbox: Arc<MqttOutbox>,
-    pub(super) commands: Commands,
+    pub(super) commands: Arc<Commands>,
     pub(super) status: Arc<StatusCell>,
     pub(super) observer: Arc<dyn Observer>,
 }
@@ -134,7 +132,7 @@ impl Session {
     /// before the birth, and outside our count.
     async fn connection(&mut self) -> End {
         let (client, mut eventloop) = match self.wire() {
-            Ok(address) => wire::client(address, WINDOW + self.parts.discovery.len() + 8),
+            Ok(address) => wire::client(address, WINDOW + 8),
             Err(reason) => return End::Unconnected(Health::Rejected, reason),
         };
         match self.poll_until_closed(&mut eventloop).await {
@@ -248,15 +246,10 @@ impl Session {
         self.parts.status.set(Health::Ready, format!("connected to {} as {}", self.address(), self.parts.client_id));
     }
 
-    /// The birth before anything else, then discovery. The states follow from the outbox.
+    /// The birth before anything else. Discovery and states follow from the outbox.
     fn greet(&self, link: &mut Link) -> Result<(), String> {
         link.publish(retained(Token::Greeting, &self.parts.status_topic, ONLINE))?;
-        for (topic, payload) in &self.parts.discovery {
-            link.publish(retained(Token::Greeting, topic, payload))?;
-        }
-        if let Some(filter) = self.parts.commands.filter() {
-            link.client.subscribe(filter, QoS::AtLeastOnce)?;
-        }
+        link.client.subscribe(&self.parts.commands.filter(), QoS::AtLeastOnce)?;
         // A part is judged once.
         link.client.subscribe(&self.parts.topics.judge_filter(), QoS::ExactlyOnce)
     }

@@ -145,7 +145,7 @@ impl Splitter {
 }
 
 /// Cuts `stream`, which comes in pieces, for the fuzzer: nothing is in two pictures, and no picture is empty.
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 pub(crate) fn fuzz_split(format: PixelFormat, size: Option<[u32; 2]>, stream: &[u8]) {
     let Ok(mut splitter) = Splitter::new(format, size) else { return };
     let mut left = stream.len();

@@ -14,6 +14,7 @@ fn plan(device: &str) -> CameraPlan {
         timeout: Duration::from_secs(1),
         stale: Duration::from_secs(1),
         controls: BTreeMap::new(),
+        motion: None,
     }
 }
 

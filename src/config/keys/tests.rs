@@ -35,6 +35,8 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
         Section::Region => {
             ("[[camera]]\nname = \"c\"\ndevice = \"d\"\n", "[[camera.region]]\nname = \"r\"\nbox = [0, 0, 1, 1]\n", "")
         }
+        Section::Motion => ("", "[[camera]]\nname = \"c\"\ndevice = \"d\"\n[camera.motion]\n", ""),
+        Section::Thermal => ("", "[device.thermal]\n", ""),
         Section::Rule if key.name == "share" => ("", "[[rule]]\nname = \"r\"\nclasses = [1]\nwindow = 20\n", ""),
         Section::Rule if key.name == "clock_unset" => {
             ("", "[[rule]]\nname = \"r\"\nclasses = [1]\nschedule = [\"18:00-06:00\"]\n", "")
@@ -86,7 +88,7 @@ fn with_key(key: &Key, value: &str) -> (String, String) {
     let model =
         if key.section == Section::Model || key.section == Section::Root { "" } else { "[model]\npath = \"m\"\n" };
     let needed = match (key.section, key.name) {
-        (Section::Camera | Section::Region, _) => "",
+        (Section::Camera | Section::Region | Section::Motion, _) => "",
         (Section::Root, "model") => "camera = [{ name = \"feeder\", device = \"d\" }]\n",
         (Section::Root, "camera") => "model = { path = \"m\" }\n",
         (Section::Root, _) => "model = { path = \"m\" }\ncamera = [{ name = \"feeder\", device = \"d\" }]\n",
