@@ -40,9 +40,9 @@ pub(super) struct Quantize {
     /// Quantise the layer that makes the scores, too: a smaller model, in which two classes may tie
     #[arg(long)]
     quantize_output: bool,
-    /// Correct each bias by what the weights' rounding adds on average
+    /// Leave each bias as it is: by default it is corrected by what the weights' rounding adds on average
     #[arg(long)]
-    bias_correction: bool,
+    no_bias_correction: bool,
     /// Photos calibrated at the same time; all cores when absent
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -88,7 +88,7 @@ impl Quantize {
             method: self.method.into(),
             keep_float: self.keep_float.clone(),
             quantize_output: self.quantize_output,
-            bias_correction: self.bias_correction,
+            bias_correction: !self.no_bias_correction,
             threads: self.threads,
         };
         crate::memory::return_large_blocks();

@@ -151,7 +151,7 @@ def main():
     parser.add_argument("--photos", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only-accuracy", action="store_true")
-    parser.add_argument("--option", action="append", default=[], help="a further argument of `spotter quantize`, as --option=--bias-correction=on")
+    parser.add_argument("--option", action="append", default=[], help="a further argument of `spotter quantize`, as --option=--no-bias-correction")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("/tmp/spotter-quantize-bars"))
     parser.add_argument("--child", nargs=2, type=pathlib.Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
