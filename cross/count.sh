@@ -78,8 +78,8 @@ table() {
     need_counting_emulator
     MCA=$(command -v llvm-mca-19 || command -v llvm-mca)
     say "building examples/vgg16 for $TARGET"
-    (cd "$ROOT" && quietly cargo-zigbuild zigbuild --release --locked --example vgg16 --target "$TARGET.$GLIBC")
-    PROGRAM=$TARGET_DIR/$TARGET/release/examples/vgg16
+    (cd "$ROOT" && quietly cargo-zigbuild zigbuild --profile dist --locked --example vgg16 --target "$TARGET.$GLIBC")
+    PROGRAM=$TARGET_DIR/$TARGET/dist/examples/vgg16
     WORK=$TARGET_DIR/$TARGET/count
     mkdir -p "$WORK"
     failed=0 digests=()

@@ -21,7 +21,7 @@ packages_of() {
         # the C library is for the emulated programs.
         arm) packages_of build; echo binutils ca-certificates g++ libc6-arm64-cross python3-venv ;;
         # qemu-system-arm boots the board; the others build its image: a root file system, an initrd, a kernel's modules.
-        board) packages_of arm; echo cpio debian-archive-keyring e2fsprogs gzip kmod mmdebstrap qemu-system-arm xz-utils ;;
+        board) packages_of arm; echo cpio debian-archive-keyring e2fsprogs gzip kmod mmdebstrap openssl qemu-system-arm xz-utils ;;
         peers) packages_of build; echo ca-certificates python3-venv ;;
         # An emulator that takes plugins is built from Debian's source; objdump and llvm-mca look at what ran.
         count) packages_of arm; echo binutils-aarch64-linux-gnu dpkg-dev libglib2.0-dev llvm-19 ninja-build pkg-config ;;

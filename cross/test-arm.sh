@@ -29,7 +29,7 @@ need_toolchain
 need_emulator
 say "building the tests for $TARGET"
 build() {
-    (cd "$ROOT" && cargo-zigbuild test --release --locked --no-run --lib "${TESTS[@]/#/--test=}" --target "$TARGET.$GLIBC" "$@")
+    (cd "$ROOT" && cargo-zigbuild test --profile dist --locked --no-run --lib "${TESTS[@]/#/--test=}" --target "$TARGET.$GLIBC" "$@")
 }
 build
 # Cargo names the files with hashes; asked again, now that they are built, it tells at once.

@@ -5,6 +5,8 @@
 
 mod arming;
 mod dispatch;
+#[cfg(feature = "faults")]
+mod faults;
 mod inference;
 mod judge;
 mod lines;
@@ -383,6 +385,8 @@ impl Loop<'_> {
             while let Some(command) = self.control.next() {
                 self.obey(&command);
             }
+            #[cfg(feature = "faults")]
+            faults::inject();
             let now = Monotonic::now();
             let shown = self.wall.read(now, self.schedules);
             self.inference.rules().tell_time(shown, now);
