@@ -43,7 +43,7 @@ depends_of() { # PROGRAM
 changelog() {
     printf 'spotter (%s) unstable; urgency=medium\n\n' "$VERSION"
     awk '/^## / { if (n++) exit } n && /^- / { sub(/^- /, "  * "); print }' "$ROOT/CHANGELOG.md"
-    printf '\n -- %s  %s\n' "$(sed -n 's/^Maintainer: //p' "$ROOT/packaging/debian/control")" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")"
+    printf '\n -- %s  %s\n' "$(sed -n 's/^Maintainer: //p' "$ROOT/packaging/debian/control")" "$(date -u -R -d "@$EPOCH")"
 }
 
 # Everything that goes to the board, into $TREE.
@@ -103,16 +103,16 @@ package() { # ARCHITECTURE
     furnish "$program"
     describe "$1" "$program"
     find "$TREE" -type d -exec chmod 755 {} +
-    find "$TREE" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
-    dpkg-deb --root-owner-group -Zxz --build "$TREE" "$TARGET_DIR/deb/spotter_${VERSION}_$1.deb" > /dev/null
+    find "$TREE" -exec touch --no-dereference --date="@$EPOCH" {} +
+    SOURCE_DATE_EPOCH=$EPOCH dpkg-deb --root-owner-group -Zxz --build "$TREE" "$TARGET_DIR/deb/spotter_${VERSION}_$1.deb" > /dev/null
     rows+=("$(printf '%-8s %10d  %10d  %s' "$1" "$size" "$(stat -c %s "$TARGET_DIR/deb/spotter_${VERSION}_$1.deb")" \
         "$TARGET_DIR/deb/spotter_${VERSION}_$1.deb")")
 }
 
 umask 022
 "$ROOT/cross/packages.sh" build arm
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$ROOT" log -1 --format=%ct 2> /dev/null || stat -c %Y "$ROOT/CHANGELOG.md")}
-export SOURCE_DATE_EPOCH
+# Not exported: build scripts depend on it, and everything would be compiled again for a package.
+EPOCH=$(git -C "$ROOT" log -1 --format=%ct 2> /dev/null || stat -c %Y "$ROOT/CHANGELOG.md")
 [ $# -gt 0 ] || set -- arm64 amd64
 rows=()
 for architecture in "$@"; do

@@ -13,7 +13,7 @@ root=$(cd "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 
 # In the order in which they run, in one boot; each puts back what it changes.
-together=(package camera_faults reconnects broker_killed broker_refuses watchdog ends line_held inputs storage idle)
+together=(package camera_faults line_held inputs hot broker_refuses reconnects broker_killed watchdog ends storage idle)
 # Each in a fresh boot.
 alone=(first_event late_camera)
 # Programs of this machine, which boot the board as often as they need to.
@@ -61,6 +61,7 @@ programs() {
 next_package() {
     local tree=$target/board/next
     rm -rf "$tree"
+    mkdir -p "$target/board"
     dpkg-deb -R "$deb" "$tree"
     sed -i 's/^Version: .*/&+next/' "$tree/DEBIAN/control"
     dpkg-deb --root-owner-group -Zgzip -z1 --build "$tree" "$target/board/spotter-next.deb" > /dev/null
