@@ -15,8 +15,6 @@ mod contrib;
 mod graph;
 mod movement;
 mod products;
-#[cfg(test)]
-mod tests;
 mod tidy;
 
 use tract_onnx::pb::{GraphProto, NodeProto};
