@@ -40,7 +40,9 @@ pub fn default_folder() -> Option<PathBuf> {
 pub(super) struct Kept<S> {
     /// The program's input.
     source: Source,
-    /// How preprocessing writes it, when it is the picture's codes.
+    /// Which of the program's results is the model's.
+    result: usize,
+    /// How preprocessing writes the input, when it is the picture's codes.
     image: Option<Image>,
     layout: Layout,
     outputs: usize,
@@ -106,17 +108,18 @@ fn read(path: &Path, key: &Key, threads: usize) -> io::Result<Restored> {
     let (kept, arrays): (Kept<Step>, Vec<Part>) = file::read(path, key)?;
     let program = Program::restore(kept.program, arrays, Arc::new(Pool::new(threads))).map_err(io::Error::other)?;
     let program = Arc::new(program);
-    let plan = plan(&program, &kept.source).map_err(io::Error::other)?;
+    let plan = plan(&program, &kept.source, kept.result).map_err(io::Error::other)?;
     Ok(Restored { plan, program, image: kept.image, layout: kept.layout, outputs: kept.outputs })
 }
 
 /// tract's plan of one node.
-fn plan(program: &Arc<Program>, source: &Source) -> TractResult<Arc<TypedSimplePlan>> {
+fn plan(program: &Arc<Program>, source: &Source, result: usize) -> TractResult<Arc<TypedSimplePlan>> {
     let mut model = TypedModel::default();
     let input = model.add_source("input", source.element.fact(&source.shape))?;
     let facts = program.exports.iter().map(|export| export_fact(program, export)).collect();
     let results = model.wire_node("network", Run { program: Arc::clone(program), facts }, &[input])?;
-    model.select_output_outlets(&results[..1])?;
+    let result = results.get(result).ok_or_else(|| TractError::msg("the program has fewer results"))?;
+    model.select_output_outlets(&[*result])?;
     TypedSimplePlan::new(model)
 }
 
@@ -140,9 +143,9 @@ pub(super) fn keep(
     layout: Layout,
     outputs: usize,
 ) -> Option<Writing> {
-    let (program, source) = whole(plan.model())?;
+    let (program, source, result) = whole(plan.model())?;
     let (saved, arrays) = program.save();
-    let kept = serde_json::to_value(Kept { source, image, layout, outputs, program: saved });
+    let kept = serde_json::to_value(Kept { source, result, image, layout, outputs, program: saved });
     let path = folder.join(key.file_name());
     let write = move || {
         let written = kept.map_err(io::Error::other).and_then(|kept| file::write(&path, &key, kept, &arrays));
@@ -161,18 +164,18 @@ pub(super) fn keep(
     }
 }
 
-/// The one program that the model is, and its input.
-fn whole(model: &TypedModel) -> Option<(Arc<Program>, Source)> {
+/// The one program that the model is, its input, and which of its results is the model's.
+fn whole(model: &TypedModel) -> Option<(Arc<Program>, Source, usize)> {
     let mut nodes = model.nodes().iter().filter(|n| !n.op_is::<TypedSource>() && !n.op_is::<Const>());
     let (node, None) = (nodes.next()?, nodes.next()) else { return None };
     let run = node.op_as::<Run>()?;
     let ([input], [output]) = (model.inputs.as_slice(), model.outputs.as_slice()) else { return None };
-    if node.inputs.as_slice() != [*input] || *output != OutletId::new(node.id, 0) {
+    if node.inputs.as_slice() != [*input] || output.node != node.id {
         return None;
     }
     let fact = model.outlet_fact(*input).ok()?;
     let source = Source { element: Element::of(fact.datum_type)?, shape: fact.shape.as_concrete()?.to_vec() };
-    Some((Arc::clone(&run.program), source))
+    Some((Arc::clone(&run.program), source, output.slot))
 }
 
 /// A file that is being written; waits for its end when dropped.
