@@ -20,6 +20,7 @@ ready = { backend = \"simulated\", chip = \"plc\", line = 5 }
 fault = { backend = \"simulated\", chip = \"plc\", line = 6 }
 heartbeat = { backend = \"simulated\", chip = \"plc\", line = 13 }
 [model]
+cache = \"none\"
 path = \"ROOT/models/vgg16-gap-caltech101.onnx\"
 [[camera]]
 name = \"belt\"

@@ -95,7 +95,7 @@ pub struct LoadOptions {
 /// What is preferred where speed costs memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Memory {
-    /// Speed: on CPUs without dot product, weights are kept in a form that takes eight times their size.
+    /// Speed: on ARM CPUs without dot product, weights are kept in a form that takes eight times their size.
     #[default]
     Fast,
     /// Memory: weights are held once, in about their own size.

@@ -32,7 +32,7 @@ pub(super) const EXTENSION: &str = "packed";
 /// Arrays of this size on are mapped.
 const LARGE: u64 = 64 << 10;
 const LINE: u64 = 64;
-/// No index is larger: VGG16's has 0.2 MB.
+/// No index is larger: VGG16's has 0.14 MB.
 const MOST_INDEX: u64 = 64 << 20;
 
 #[derive(Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use crate::model::manifest::Manifest;
 pub(in crate::model) struct Key {
     /// This program: another build may pack in another order.
     program: Option<Stamp>,
-    /// The ONNX file. By its stamp and not by its contents: to hash VGG16's 138 MB takes a Raspberry Pi 4 longer than all else.
+    /// The ONNX file. By its stamp and not by its contents: hashing reads all of it (VGG16's has 138 MB), which a start from the cache is there to avoid.
     model: Stamp,
     /// SHA-256 of the manifest: it says the size of the picture, and which digest of the model was checked.
     manifest: String,
