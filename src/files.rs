@@ -11,8 +11,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// # Errors
 /// Says which step failed, and on which file. The old file is then untouched.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, |file| file.write_all(bytes))
+}
+
+/// [`write_atomically`], with what `write` writes into the new file.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temporary = beside(path)?;
-    let written = write_synchronised(&temporary, bytes)
+    let written = write_synchronised(&temporary, write)
         .and_then(|()| fs::rename(&temporary, path).map_err(|e| told(e, "renaming to", path)));
     if written.is_err() {
         // Whatever this says, the first error is the one to tell.
@@ -23,10 +31,26 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder).and_then(|f| f.sync_all()).map_err(|e| told(e, "synchronising the folder", folder))
 }
 
-fn write_synchronised(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_synchronised(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut file =
         OpenOptions::new().write(true).create_new(true).open(path).map_err(|e| told(e, "making the file", path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| told(e, "writing", path))
+    write(&mut file).and_then(|()| file.sync_all()).map_err(|e| told(e, "writing", path))
+}
+
+/// Removes what writers that have died left in `folder`: temporary files of this module whose process is gone.
+pub fn remove_abandoned(folder: &Path) {
+    let alive = |pid: &str| pid == std::process::id().to_string() || Path::new("/proc").join(pid).exists();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| name.starts_with('.')) else { continue };
+        let Some((rest, number)) = name.strip_suffix(".tmp").and_then(|name| name.rsplit_once('.')) else { continue };
+        let Some((_, pid)) = rest.rsplit_once('.') else { continue };
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if digits(number) && digits(pid) && !alive(pid) {
+            // another process may have removed it meanwhile, and what stays is tried again the next time
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A name that no other writer of this process or another uses, in the same folder, so that a rename suffices.
@@ -69,6 +93,21 @@ mod tests {
             assert_eq!(fs::read(&path).unwrap(), bytes);
         }
         assert_eq!(names(folder.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn only_what_dead_writers_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = format!(".a.bin.{}.0.tmp", std::process::id());
+        let kept = ["a.bin", ".hidden.tmp", ".a.bin.x.0.tmp", ".a.bin.0.tmp.bak", ours.as_str()];
+        // no process has a number above 2^22
+        for name in kept.iter().chain(&[".a.bin.9999999.3.tmp"]) {
+            fs::write(folder.path().join(name), b"x").unwrap();
+        }
+        remove_abandoned(folder.path());
+        let mut kept: Vec<String> = kept.map(String::from).into();
+        kept.sort();
+        assert_eq!(names(folder.path()), kept);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!
 //! Modules depend downwards only: [`cli`] on [`daemon`] on everything else; [`kernels`] know nothing of models,
 //! [`rules`] nothing of cameras or clocks, [`config`] nothing of anybody. `unsafe` is allowed in `kernels`, in the
-//! V4L2 calls and buffer queue, and one call in [`memory`], nowhere else.
+//! V4L2 calls and buffer queue, and in [`memory`], which maps files, nowhere else.
 
 pub mod actions;
 pub mod backoff;
@@ -20,6 +20,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod files;
+pub mod float_bits;
 pub mod inputs;
 pub mod kernels;
 pub mod memory;

@@ -1,4 +1,10 @@
-//! The allocator's habits.
+//! The allocator's habits, and files mapped into memory.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// From this size on, a freed block goes back to the system at once.
 #[cfg(target_env = "gnu")]
@@ -16,5 +22,88 @@ pub fn return_large_blocks() {
     #[cfg(target_env = "gnu")]
     if accepted != 1 {
         log::debug!("the allocator keeps its own mind on large blocks");
+    }
+}
+
+/// A part of a file, mapped for reading: its pages are the page cache's own, read when they are first touched and dropped when memory is short.
+///
+/// The file must not be cut short while it is mapped (reading a page that is gone is a bus error), so only files are mapped that are
+/// replaced by renaming, never written in place.
+pub struct Mapping {
+    start: std::ptr::NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it owns its pages, and they are only read.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `len` bytes of `file` from `offset` on, which must be a multiple of the page size.
+    ///
+    /// # Errors
+    /// The file is shorter than that, or the system refuses.
+    pub fn new(file: &File, offset: u64, len: usize) -> io::Result<Mapping> {
+        let end = offset.checked_add(len as u64);
+        if len == 0 || end.is_none_or(|end| file.metadata().is_ok_and(|about| about.len() < end)) {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than what is to be mapped"));
+        }
+        // SAFETY: a new mapping at an address of the system's choice touches no memory of ours.
+        let start = unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, file, offset) }?;
+        let start = std::ptr::NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
+        Ok(Mapping { start, len })
+    }
+}
+
+impl Deref for Mapping {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: mapped in `new` with this length, until `drop`; the file is not changed in place (see the type).
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new` with this length; nobody borrows it any more.
+        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+/// Gives the memory that the allocator keeps for later back to the system: after loading a model, that is most of what it took.
+pub fn return_free_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim(3) takes no pointers and works under the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_mapping_shows_the_files_bytes() {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..200_000u32).map(|i| (i % 251) as u8).collect();
+        file.write_all(&bytes).unwrap();
+        let mapping = Mapping::new(&file, 1 << 16, 100_000).unwrap();
+        drop(file);
+        assert_eq!(*mapping, bytes[1 << 16..][..100_000]);
+    }
+
+    #[test]
+    fn a_file_that_is_too_short_is_an_error_and_not_a_bus_error() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(70_000).unwrap();
+        assert!(Mapping::new(&file, 1 << 16, 5000).is_err());
+        assert!(Mapping::new(&file, u64::MAX - 10, 100).is_err());
+        assert!(Mapping::new(&file, 0, 0).is_err());
+        assert!(Mapping::new(&file, 0, 70_000).is_ok());
     }
 }

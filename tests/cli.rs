@@ -11,6 +11,7 @@ const MODEL: &str = "models/vgg16-gap-caltech101.onnx";
 
 fn spotter(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_spotter"));
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).stdin(Stdio::null());
     command
 }

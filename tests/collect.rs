@@ -22,6 +22,7 @@ fn configuration(folder: &Path, camera: &str) -> String {
 
 fn command(config: &str, output: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_spotter"));
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command.args(["capture", "--config", config, "--format", "json", "--output"]).arg(output);
     if !arguments.contains(&"--label") {
         command.args(["--label", "cat"]);

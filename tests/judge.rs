@@ -20,6 +20,7 @@ ready = { backend = \"simulated\", chip = \"plc\", line = 5 }
 fault = { backend = \"simulated\", chip = \"plc\", line = 6 }
 heartbeat = { backend = \"simulated\", chip = \"plc\", line = 13 }
 [model]
+cache = \"none\"
 path = \"ROOT/models/vgg16-gap-caltech101.onnx\"
 [[camera]]
 name = \"belt\"
@@ -154,6 +155,7 @@ fn every_edge_gets_its_verdict_and_the_plc_its_lines() {
 #[test]
 fn the_conveyor_runs_in_the_demo_manner() {
     let output = Command::new(env!("CARGO_BIN_EXE_spotter"))
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["run", "--once", "--format", "json", "--config", "config/conveyor.toml"])
         .output()

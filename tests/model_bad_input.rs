@@ -93,7 +93,7 @@ fn another_file_than_the_manifest_promises() {
 fn unknown_kernels() {
     let case = Case::new(&small("plain.onnx"), MANIFEST);
     let load = |name: &str| {
-        let options = LoadOptions { engine: Some(name.into()), threads: Some(1) };
+        let options = LoadOptions { engine: Some(name.into()), threads: Some(1), ..LoadOptions::default() };
         Model::load(&case.path(), &options).err().map(|e| e.to_string())
     };
     assert!(load("mmx").unwrap().contains("mmx"));

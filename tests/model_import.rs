@@ -26,7 +26,7 @@ fn numbers(value: &Value) -> Vec<f32> {
 }
 
 fn load(name: &str, engine: &str) -> Model {
-    let options = LoadOptions { engine: Some(engine.into()), threads: Some(2) };
+    let options = LoadOptions { engine: Some(engine.into()), threads: Some(2), ..LoadOptions::default() };
     Model::load(&folder().join(format!("{name}.onnx")), &options).unwrap_or_else(|e| panic!("{name} on {engine}: {e}"))
 }
 
@@ -66,7 +66,7 @@ fn check(name: &str) {
         assert_eq!(model.load_report().foreign, [], "{name}: nodes are not lowered");
         let input = input(&model, &photo);
         assert!(matches!(input, InputTensor::U8(_)), "{name}: the picture is not quantised by preprocessing");
-        let options = LoadOptions { engine: Some(kernel.to_string()), threads: Some(1) };
+        let options = LoadOptions { engine: Some(kernel.to_string()), threads: Some(1), ..LoadOptions::default() };
         // with pools inside of convolutions, nobody sees what the convolution makes
         let mut apart = Model::load_unfused(&folder().join(format!("{name}.onnx")), &options).unwrap();
         let found = (apart.trace(&input).unwrap(), model.run(&input).unwrap());

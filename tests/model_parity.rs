@@ -111,7 +111,7 @@ fn every_kernel_gives_the_same_bytes() {
     // plain scalar code on the whole network is slow without optimisation
     for kernel in Kernel::available().into_iter().filter(|k| *k != Kernel::Generic || !cfg!(debug_assertions)) {
         // an odd number of threads divides the work unevenly
-        let options = LoadOptions { engine: Some(kernel.to_string()), threads: Some(3) };
+        let options = LoadOptions { engine: Some(kernel.to_string()), threads: Some(3), ..LoadOptions::default() };
         let mut model = Model::load(&vgg16(), &options).unwrap();
         let input = input(&model, &codes);
         let found = (model.trace(&input).unwrap(), model.run(&input).unwrap());

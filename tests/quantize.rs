@@ -81,7 +81,7 @@ fn stored_int8_models_equal_onnxruntime_on_every_kernel() {
     for name in NAMES {
         let expected = reference(name)["int8"].clone();
         for kernel in Kernel::available() {
-            let engine = LoadOptions { engine: Some(kernel.to_string()), threads: Some(2) };
+            let engine = LoadOptions { engine: Some(kernel.to_string()), threads: Some(2), ..LoadOptions::default() };
             let mut model = Model::load(&stored(&format!("{name}-int8.onnx")), &engine).unwrap();
             for (found, expected) in scores(&mut model, name).iter().zip(expected.as_array().unwrap()) {
                 let expected = floats(expected);

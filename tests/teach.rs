@@ -9,8 +9,11 @@ const TRUNK: &str = "models/vgg16-gap-caltech101.onnx";
 const LABELS: [&str; 4] = ["airplanes", "stop_sign", "sunflower", "wild_cat"];
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_spotter")).current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).output();
+    let output = Command::new(env!("CARGO_BIN_EXE_spotter"))
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(arguments)
+        .output();
     let output = output.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))

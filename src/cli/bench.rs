@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::outcome::{Failure, Outcome};
 use super::{Format, print_json};
 use crate::kernels::{Conv, ConvSpec, Pool, Requantize, Scratch, Strategy};
-use crate::model::{LoadOptions, Model};
+use crate::model::{LoadOptions, Memory, Model};
 use crate::preprocess::{InputTensor, TensorFormat};
 
 /// Measure a model on this machine, layer by layer.
@@ -28,6 +28,12 @@ pub(super) struct Bench {
     /// A kernel by name instead of the CPU's best one ("tract": tract's own operators)
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
+    /// The folder in which the packed model is kept from run to run: the first load is cold, the next one warm
+    #[arg(long, value_name = "FOLDER")]
+    cache: Option<PathBuf>,
+    /// Hold weights once, in about their own size
+    #[arg(long)]
+    compact: bool,
     /// How the figures are printed
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -38,8 +44,15 @@ impl Bench {
         if self.runs == 0 {
             return Err(Failure::Usage("--runs must be at least 1".into()));
         }
-        let options = LoadOptions { engine: self.kernel.clone(), threads: self.threads };
+        let options = LoadOptions {
+            engine: self.kernel.clone(),
+            threads: self.threads,
+            cache: self.cache.clone(),
+            memory: if self.compact { Memory::Compact } else { Memory::Fast },
+        };
         let mut model = Model::load(&self.model, &options).map_err(Failure::configuration)?;
+        let load_peak = peak_rss();
+        model.wait_until_kept();
         let input = noise(&model);
         model.run(&input).map_err(Failure::runtime)?;
         let mut whole = Vec::new();
@@ -50,7 +63,7 @@ impl Bench {
         }
         whole.sort_unstable();
         let (_, times) = model.run_timed(&input).map_err(Failure::runtime)?;
-        let report = self.report(&model, &whole, &times);
+        let report = self.report(&model, &whole, &times, load_peak);
         if self.format == Format::Json {
             return print_json(&report);
         }
@@ -58,7 +71,7 @@ impl Bench {
         Ok(())
     }
 
-    fn report(&self, model: &Model, sorted: &[Duration], times: &[Duration]) -> Value {
+    fn report(&self, model: &Model, sorted: &[Duration], times: &[Duration], load_peak: Option<u64>) -> Value {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         let rank = |percent: usize| sorted[(sorted.len() * percent).div_ceil(100).saturating_sub(1)];
         let layers = model.layers();
@@ -72,7 +85,8 @@ impl Bench {
         let load = model.load_report();
         json!({
             "median_ms": ms(rank(50)), "min_ms": ms(sorted[0]), "p95_ms": ms(rank(95)),
-            "load_ms": ms(load.time), "peak_rss_bytes": peak_rss(), "kernel": load.kernel, "threads": load.threads,
+            "load_ms": ms(load.time), "cache": load.cache.to_string(), "load_peak_rss_bytes": load_peak,
+            "peak_rss_bytes": peak_rss(), "kernel": load.kernel, "threads": load.threads,
             "macs": macs, "gmacs_per_s": macs as f64 / rank(50).as_secs_f64() / 1e9,
             "peak_gmacs_per_s": peak_gmacs_per_s(&load.kernel, load.threads),
             "layers": std::iter::zip(&layers, times).map(layer).collect::<Vec<_>>(),
@@ -159,5 +173,7 @@ fn print_text(report: &Value) {
     if let Some(peak) = report["peak_gmacs_per_s"].as_f64() {
         println!("{:.1} GMAC/s; the direct method's limit here is {peak:.1}", number(&report["gmacs_per_s"]));
     }
-    println!("loaded in {load:.0} ms, peak memory {:.0} MB", number(&report["peak_rss_bytes"]) / 1e6);
+    let [loading, running] = ["load_peak_rss_bytes", "peak_rss_bytes"].map(|key| number(&report[key]) / 1e6);
+    let cache = report["cache"].as_str().unwrap_or_default();
+    println!("loaded in {load:.0} ms (cache: {cache}); peak memory {loading:.0} MB loading, {running:.0} MB in all");
 }

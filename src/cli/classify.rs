@@ -38,7 +38,7 @@ pub(super) struct Classify {
 
 impl Classify {
     pub(super) fn execute(&self) -> Outcome {
-        let options = LoadOptions { engine: self.kernel.clone(), threads: self.threads };
+        let options = LoadOptions { engine: self.kernel.clone(), threads: self.threads, ..LoadOptions::default() };
         let mut model = Model::load(&self.model, &options).map_err(Failure::configuration)?;
         // As the model was trained and as its scores were measured: its own resize and crop.
         let mut preprocessor = Preprocessor::new(model.input(), Fit::Crop, Orientation::default());

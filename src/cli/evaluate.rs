@@ -98,7 +98,7 @@ impl Evaluate {
     }
 
     fn prepare(&self, path: &Path, photos: &[Photo]) -> Result<Judged, Failure> {
-        let options = LoadOptions { engine: self.kernel.clone(), threads: self.threads };
+        let options = LoadOptions { engine: self.kernel.clone(), threads: self.threads, ..LoadOptions::default() };
         let model = Model::load(path, &options).map_err(Failure::configuration)?;
         let classes = match_classes(&model, path, photos)?;
         // as the model was trained: its own resize and crop

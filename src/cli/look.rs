@@ -12,7 +12,8 @@ use crate::capture::{self, Next, Rgb, decode};
 use crate::clock::Monotonic;
 use crate::config;
 use crate::config::plan::CameraPlan;
-use crate::model::{LoadOptions, Model};
+use crate::daemon::load_options;
+use crate::model::Model;
 use crate::preprocess::{InputTensor, Preprocessor};
 use crate::telemetry::CameraCounters;
 
@@ -48,7 +49,7 @@ impl Look {
                 self.config.display()
             )));
         };
-        let options = LoadOptions { engine: plan.model.kernel.clone(), threads: plan.model.threads };
+        let options = load_options(&plan.model);
         let mut model = Model::load(&plan.model.path, &options).map_err(Failure::configuration)?;
         let frame = first_frame(camera)?;
         let mut preprocessor = Preprocessor::new(model.input(), camera.fit, camera.orientation);

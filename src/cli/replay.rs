@@ -11,7 +11,8 @@ use super::outcome::{Failure, Outcome};
 use super::{DEFAULT_CONFIG, Format, print_json};
 use crate::clock::Monotonic;
 use crate::config::{self, Plan};
-use crate::model::{LoadOptions, Model};
+use crate::daemon::load_options;
+use crate::model::Model;
 use crate::replay::{self, Happening, Recorded, Replay as Player};
 use crate::rules::{self, Change, Event, RuleStatus, explain};
 
@@ -44,7 +45,7 @@ impl Replay {
         let plan = config::load(&self.config).map_err(Failure::configuration)?;
         let camera = self.camera.as_ref().map(|name| camera(&plan, name)).transpose()?;
         let frames = replay::list(&self.frames, &plan, camera).map_err(Failure::runtime)?;
-        let options = LoadOptions { engine: plan.model.kernel.clone(), threads: plan.model.threads };
+        let options = load_options(&plan.model);
         let model = Model::load(&plan.model.path, &options).map_err(Failure::configuration)?;
         let labels: Vec<_> = model.labels().iter().collect();
         let rules = rules::compile(&plan, &labels).map_err(|problems| {

@@ -36,7 +36,7 @@ use toml::de::{DeArray, DeTable};
 pub(crate) use classes::GROUP_MARK;
 pub use keys::{Absent, KEYS, Key, Section, reference};
 pub use plan::Plan;
-use plan::{ActionKind, ActionPlan, CameraPlan, GroupPlan, ModelPlan, RulePlan, SourcePlan};
+use plan::{ActionKind, ActionPlan, CachePlan, CameraPlan, GroupPlan, ModelPlan, RulePlan, SourcePlan};
 pub use problem::{Problem, Problems};
 use reader::{Document, Lines, Table};
 pub use values::duration;
@@ -192,13 +192,25 @@ fn read_model(root: &Table<'_>) -> ModelPlan {
         root.problem("model", "is missing; add `[model]` with `path = \"….onnx\"`");
     }
     let Some(model) = root.table("model", Section::Model) else {
-        return ModelPlan { path: PathBuf::new(), kernel: None, threads: None };
+        return ModelPlan {
+            path: PathBuf::new(),
+            kernel: None,
+            threads: None,
+            compact: false,
+            cache: CachePlan::Default,
+        };
     };
     model.require("path");
     ModelPlan {
         path: model.path("path").unwrap_or_default(),
         kernel: model.text("kernel"),
         threads: model.integer("threads", 1..=1024).and_then(|threads| usize::try_from(threads).ok()),
+        compact: model.choice("memory", &[("fast", false), ("compact", true)]).unwrap_or_default(),
+        cache: match model.text("cache").as_deref() {
+            None => CachePlan::Default,
+            Some("none") => CachePlan::None,
+            Some(_) => CachePlan::Folder(model.path("cache").unwrap_or_default()),
+        },
     }
 }
 

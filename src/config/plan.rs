@@ -137,6 +137,22 @@ pub struct ModelPlan {
     pub kernel: Option<String>,
     /// Threads of the kernel pool; all cores when absent.
     pub threads: Option<usize>,
+    /// Weights are held once, in about their own size, where speed would cost memory.
+    pub compact: bool,
+    /// Where the packed model is kept.
+    pub cache: CachePlan,
+}
+
+/// `cache` of `[model]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CachePlan {
+    /// systemd's cache folder of the service, else the user's.
+    #[default]
+    Default,
+    /// Nowhere.
+    None,
+    /// In this folder.
+    Folder(PathBuf),
 }
 
 /// `[[camera]]`

@@ -46,6 +46,8 @@ use crate::rules::{self, RuleProblem, RuleSet};
 use crate::telemetry::board::Board;
 use crate::web;
 
+pub use reload::load_options;
+
 use dispatch::{Acting, Dispatcher};
 use lines::Lines;
 use looping::{Ending, Loop};

@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::SystemTime;
 
 use super::{compile_rules, compile_stations, self_test};
-use crate::config::plan::ModelPlan;
+use crate::config::plan::{CachePlan, ModelPlan};
 use crate::config::{self, Plan};
-use crate::model::{LoadOptions, Model, ModelFiles};
+use crate::model::{LoadOptions, Memory, Model, ModelFiles, cache};
 use crate::rules::RuleSet;
 use crate::rules::station::StationSet;
 
@@ -37,10 +37,23 @@ impl Loaded {
     pub(super) fn load(plan: &ModelPlan) -> Result<Self, super::DaemonError> {
         // Before it is read: what is replaced meanwhile is read again the next time.
         let stamp = Stamp::of(&plan.path);
-        let load = LoadOptions { engine: plan.kernel.clone(), threads: plan.threads };
-        let mut model = Model::load(&plan.path, &load)?;
+        let mut model = Model::load(&plan.path, &load_options(plan))?;
         self_test::run(&mut model)?;
         Ok(Self { model, stamp })
+    }
+}
+
+/// How `[model]` wants its model loaded.
+pub fn load_options(plan: &ModelPlan) -> LoadOptions {
+    LoadOptions {
+        engine: plan.kernel.clone(),
+        threads: plan.threads,
+        memory: if plan.compact { Memory::Compact } else { Memory::Fast },
+        cache: match &plan.cache {
+            CachePlan::Default => cache::default_folder(),
+            CachePlan::None => None,
+            CachePlan::Folder(folder) => Some(folder.clone()),
+        },
     }
 }
 

@@ -2,15 +2,19 @@
 
 use super::{
     ConvSpec, Kernel, KernelError, Pool, Requantize, Scratch, generic,
-    scratch::{Buffer, Shared},
+    packed::{Packed, Packer, Part, Parts},
+    scratch::Shared,
 };
+use serde::{Deserialize, Serialize};
 
 /// How a convolution is computed, where there is a choice. The bytes are the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Strategy {
     /// By a table of CPU and shape.
     #[default]
     Auto,
+    /// As `Auto`, but no layer's packed weights may take a multiple of the weights' own size.
+    Compact,
     /// Every product is computed (implicit GEMM).
     Direct,
     /// Winograd's algorithm wherever it is exact and written for the kernel, else directly.
@@ -19,7 +23,7 @@ pub enum Strategy {
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Direct, Self::Winograd];
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Compact, Self::Direct, Self::Winograd];
 }
 
 impl std::str::FromStr for Strategy {
@@ -28,6 +32,7 @@ impl std::str::FromStr for Strategy {
     fn from_str(name: &str) -> Result<Self, KernelError> {
         match name {
             "auto" => Ok(Self::Auto),
+            "compact" => Ok(Self::Compact),
             "direct" => Ok(Self::Direct),
             "winograd" => Ok(Self::Winograd),
             _ => Err(KernelError::UnknownStrategy(name.to_owned())),
@@ -70,8 +75,19 @@ pub(crate) trait Algorithm: Send + Sync {
 
 /// A convolution, ready to run: checked, and its weights packed in the order in which its kernel reads them.
 pub struct Conv {
-    spec: ConvSpec,
+    recipe: ConvRecipe,
+    parts: Parts,
     algorithm: Box<dyn Algorithm>,
+}
+
+/// A [`Conv`] without its parts: with them, it is made again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConvRecipe {
+    kernel: Kernel,
+    strategy: Strategy,
+    spec: ConvSpec,
+    requantize: Requantize,
+    decisions: Vec<bool>,
 }
 
 impl Conv {
@@ -101,28 +117,49 @@ impl Conv {
         bias: &[i32],
         requantize: Requantize,
     ) -> Result<Self, KernelError> {
-        kernel.check()?;
-        check_spec(&spec)?;
-        let [kernel_height, kernel_width] = spec.kernel;
-        let count = [kernel_height, kernel_width, spec.in_channels / spec.groups]
-            .into_iter()
-            .try_fold(spec.out_channels, usize::checked_mul)
-            .ok_or(KernelError::Spec("its weights are more than a machine can address"))?;
-        check_length("weights", count, weights.len())?;
-        check_outputs(spec.out_channels, bias, &requantize)?;
-        let layer = Layer { spec: &spec, weights, bias, requantize: &requantize };
-        let algorithm = fast(kernel, strategy, &layer).unwrap_or_else(|| Box::new(Generic::new(&layer)));
-        Ok(Self { spec, algorithm })
+        let recipe = ConvRecipe { kernel, strategy, spec, requantize, decisions: Vec::new() };
+        check_length("weights", recipe.check()?, weights.len())?;
+        check_length("bias", recipe.spec.out_channels, bias.len())?;
+        Self::pack(recipe, weights, bias, Packer::new())
+    }
+
+    /// The layer that [`Conv::recipe`] and [`Conv::parts`] were taken from.
+    ///
+    /// # Errors
+    /// As [`Conv::new`], and when the parts are not this layer's.
+    pub fn restore(recipe: ConvRecipe, arrays: Vec<Part>) -> Result<Self, KernelError> {
+        recipe.check()?;
+        let parts = Parts { arrays, decisions: recipe.decisions.clone() };
+        Self::pack(recipe, &[], &[], Packer::with(parts))
+    }
+
+    fn pack(mut recipe: ConvRecipe, weights: &[i8], bias: &[i32], mut packer: Packer) -> Result<Self, KernelError> {
+        let layer = Layer { spec: &recipe.spec, weights, bias, requantize: &recipe.requantize };
+        let algorithm = fast(recipe.kernel, recipe.strategy, &layer, &mut packer);
+        let algorithm = algorithm.unwrap_or_else(|| Box::new(Generic::new(&layer, &mut packer)));
+        let parts = packer.finish()?;
+        recipe.decisions.clone_from(&parts.decisions);
+        Ok(Self { recipe, parts, algorithm })
+    }
+
+    /// What the layer is, apart from its packed weights.
+    pub fn recipe(&self) -> &ConvRecipe {
+        &self.recipe
+    }
+
+    /// The packed weights, in an order of the kernel's own.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts.arrays
     }
 
     /// What it computes.
     pub fn spec(&self) -> &ConvSpec {
-        &self.spec
+        &self.recipe.spec
     }
 
     /// Height and width of the output, after the fused pool if any, for an input of height and width `shape`; `None` where nothing would be left.
     pub fn output_shape(&self, shape: [usize; 2]) -> Option<[usize; 2]> {
-        output_shape(&self.spec, shape)
+        output_shape(self.spec(), shape)
     }
 
     /// Instruction set and method, such as `direct-vnni`.
@@ -132,7 +169,7 @@ impl Conv {
 
     /// Multiplications that the definition asks for at this input shape (an algorithm may need fewer).
     pub fn macs(&self, shape: [usize; 2]) -> u64 {
-        let spec = &self.spec;
+        let spec = self.spec();
         let [height, width] = convolved_shape(spec, shape).unwrap_or_default();
         let each = spec.kernel[0] * spec.kernel[1] * (spec.in_channels / spec.groups);
         (height * width * spec.out_channels * each) as u64
@@ -146,23 +183,38 @@ impl Conv {
     /// When the length of `input` or `output` does not follow from `shape`, or `shape` leaves no output.
     pub fn run(&self, pool: &Pool, input: &[u8], shape: [usize; 2], output: &mut [u8], scratch: &mut Scratch) {
         let out = self.output_shape(shape).expect("a convolution needs an input that its kernel fits into");
-        assert_eq!(input.len(), shape[0] * shape[1] * self.spec.in_channels, "the convolution's input");
-        assert_eq!(output.len(), out[0] * out[1] * self.spec.out_channels, "the convolution's output");
+        assert_eq!(input.len(), shape[0] * shape[1] * self.spec().in_channels, "the convolution's input");
+        assert_eq!(output.len(), out[0] * out[1] * self.spec().out_channels, "the convolution's output");
         self.algorithm.run(pool, input, shape, output, scratch);
     }
 }
 
 impl std::fmt::Debug for Conv {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Conv").field("spec", &self.spec).field("algorithm", &self.algorithm()).finish()
+        f.debug_struct("Conv").field("spec", self.spec()).field("algorithm", &self.algorithm()).finish()
     }
 }
 
-fn fast(kernel: Kernel, strategy: Strategy, layer: &Layer) -> Option<Box<dyn Algorithm>> {
+impl ConvRecipe {
+    /// The number of weights, when everything makes sense.
+    fn check(&self) -> Result<usize, KernelError> {
+        self.kernel.check()?;
+        let spec = &self.spec;
+        check_spec(spec)?;
+        check_requantize(spec.out_channels, &self.requantize)?;
+        let [kernel_height, kernel_width] = spec.kernel;
+        [kernel_height, kernel_width, spec.in_channels / spec.groups]
+            .into_iter()
+            .try_fold(spec.out_channels, usize::checked_mul)
+            .ok_or(KernelError::Spec("its weights are more than a machine can address"))
+    }
+}
+
+fn fast(kernel: Kernel, strategy: Strategy, layer: &Layer, packer: &mut Packer) -> Option<Box<dyn Algorithm>> {
     #[cfg(target_arch = "aarch64")]
-    return super::aarch64::conv(kernel, strategy, layer);
+    return super::aarch64::conv(kernel, strategy, layer, packer);
     #[cfg(target_arch = "x86_64")]
-    return super::x86_64::conv(kernel, strategy, layer);
+    return super::x86_64::conv(kernel, strategy, layer, packer);
     #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
     return None;
 }
@@ -203,8 +255,7 @@ pub(crate) fn check_length(what: &'static str, expected: usize, found: usize) ->
     if expected == found { Ok(()) } else { Err(KernelError::Length { what, expected, found }) }
 }
 
-pub(crate) fn check_outputs(outputs: usize, bias: &[i32], requantize: &Requantize) -> Result<(), KernelError> {
-    check_length("bias", outputs, bias.len())?;
+pub(crate) fn check_requantize(outputs: usize, requantize: &Requantize) -> Result<(), KernelError> {
     check_length("the multiplier", outputs, requantize.multiplier.len())?;
     if !requantize.multiplier.iter().all(|m| m.is_finite() && *m > 0.0) {
         return Err(KernelError::Requantize("every multiplier must be positive and finite"));
@@ -218,17 +269,19 @@ pub(crate) fn check_outputs(outputs: usize, bias: &[i32], requantize: &Requantiz
 /// `generic` on all threads, a row a task.
 struct Generic {
     spec: ConvSpec,
-    weights: Buffer<i8>,
-    bias: Buffer<i32>,
+    weights: Packed<i8>,
+    bias: Packed<i32>,
     requantize: Requantize,
 }
 
 impl Generic {
-    fn new(layer: &Layer) -> Self {
+    fn new(layer: &Layer, packer: &mut Packer) -> Self {
+        let spec = layer.spec;
+        let count = spec.out_channels * spec.kernel[0] * spec.kernel[1] * (spec.in_channels / spec.groups);
         Self {
-            spec: layer.spec.clone(),
-            weights: Buffer::padded(layer.weights.iter().copied(), layer.weights.len()),
-            bias: Buffer::padded(layer.bias.iter().copied(), layer.bias.len()),
+            spec: spec.clone(),
+            weights: packer.array(count, |to| to.copy_from_slice(layer.weights)),
+            bias: packer.array(spec.out_channels, |to| to.copy_from_slice(layer.bias)),
             requantize: layer.requantize.clone(),
         }
     }

@@ -1,13 +1,16 @@
 //! Which instruction set the kernels use.
 
 use super::KernelError;
+use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, sync::OnceLock};
 
 /// The environment variable that forces a kernel: one of the names of [`Kernel`].
 const OVERRIDE: &str = "SPOTTER_KERNEL";
+/// The environment variable that hides instruction sets: names of [`Kernel`] with commas between them, as if this CPU had them not. For tests.
+const MASK: &str = "SPOTTER_CPU_MASK";
 
 /// An instruction set that kernels are written for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kernel {
     /// Plain scalar Rust: slow, and the definition of what is right.
     Generic,
@@ -50,8 +53,15 @@ impl Kernel {
         Self::ALL.into_iter().filter(|k| k.is_available()).collect()
     }
 
-    /// Whether this CPU has the instructions. Asks the CPU or the kernel's auxiliary vector, not `/proc/cpuinfo`, which a sandbox may hide.
+    /// Whether this CPU has the instructions and `SPOTTER_CPU_MASK` does not hide them.
     pub fn is_available(self) -> bool {
+        static MASKED: OnceLock<Vec<Kernel>> = OnceLock::new();
+        let masked = MASKED.get_or_init(|| masked(&std::env::var(MASK).unwrap_or_default()));
+        self.is_detected() && !masked.contains(&self)
+    }
+
+    /// Asks the CPU or the kernel's auxiliary vector, not `/proc/cpuinfo`, which a sandbox may hide.
+    fn is_detected(self) -> bool {
         match self {
             Self::Generic => true,
             #[cfg(target_arch = "aarch64")]
@@ -71,7 +81,7 @@ impl Kernel {
                     && std::arch::is_x86_feature_detected!("avx512vl")
                     && std::arch::is_x86_feature_detected!("avx512dq")
                     && std::arch::is_x86_feature_detected!("avx512vnni")
-                    && Self::Avx2.is_available()
+                    && Self::Avx2.is_detected()
             }
             _ => false,
         }
@@ -85,6 +95,20 @@ impl Kernel {
         let names: Vec<String> = Self::available().iter().map(Self::to_string).collect();
         Err(KernelError::Unavailable(self, names.join(", ")))
     }
+}
+
+/// The kernels that a mask names. `generic` needs no instruction set and stays.
+fn masked(mask: &str) -> Vec<Kernel> {
+    let names = mask.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let kernels = names.filter_map(|name| match name.parse() {
+        Ok(Kernel::Generic) => None,
+        Ok(kernel) => Some(kernel),
+        Err(error) => {
+            log::warn!("{MASK}: {error}");
+            None
+        }
+    });
+    kernels.collect()
 }
 
 impl fmt::Display for Kernel {
@@ -118,6 +142,13 @@ mod tests {
             assert_eq!(kernel.to_string().parse(), Ok(kernel));
         }
         assert_eq!("sse9".parse::<Kernel>(), Err(KernelError::Unknown("sse9".into())));
+    }
+
+    #[test]
+    fn a_mask_hides_what_it_names() {
+        assert_eq!(masked(""), []);
+        assert_eq!(masked("vnni, avx2,"), [Kernel::Vnni, Kernel::Avx2]);
+        assert_eq!(masked("generic,sse9,i8mm"), [Kernel::I8mm]);
     }
 
     #[test]

@@ -5,12 +5,14 @@
 
 use super::{
     Kernel, KernelError, Pool, Requantize, Scratch,
-    conv::{check_length, check_outputs},
+    conv::{check_length, check_requantize},
     direct::Element,
     generic,
+    packed::{Packed, Packer, Part, Parts},
     requantize::{Epilogue, Sums, Target},
-    scratch::{Buffer, LINE, Shared},
+    scratch::{LINE, Shared},
 };
+use serde::{Deserialize, Serialize};
 
 /// The inner loop of a dense layer.
 ///
@@ -55,6 +57,18 @@ pub(crate) struct DenseLayer<'a> {
     pub(crate) requantize: &'a Requantize,
 }
 
+impl DenseLayer<'_> {
+    /// By output, what to add to `Σ weight * (code - bias of the activation's type)`: the bias less the zero point's share. All modulo 2^32.
+    pub(crate) fn offsets(&self, activation_bias: i32) -> Vec<i32> {
+        let zero = i32::from(self.input_zero_point) - activation_bias;
+        let offset = |(row, &bias): (&[i8], &i32)| {
+            let sum = row.iter().fold(0i32, |sum, &w| sum.wrapping_add(i32::from(w)));
+            bias.wrapping_sub(sum.wrapping_mul(zero))
+        };
+        self.weights.chunks_exact(self.inputs).zip(self.bias).map(offset).collect()
+    }
+}
+
 pub(crate) trait DenseAlgorithm: Send + Sync {
     fn name(&self) -> &'static str;
     fn run(&self, pool: &Pool, input: &[u8], output: &mut [u8], scratch: &mut Scratch);
@@ -62,9 +76,20 @@ pub(crate) trait DenseAlgorithm: Send + Sync {
 
 /// A dense layer, ready to run: `output[c] = requantize(bias[c] + Σ weight[c][i] * (input[i] - input_zero_point))`.
 pub struct Dense {
+    recipe: DenseRecipe,
+    parts: Parts,
+    algorithm: Box<dyn DenseAlgorithm>,
+}
+
+/// A [`Dense`] without its parts: with them, it is made again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DenseRecipe {
+    kernel: Kernel,
     inputs: usize,
     outputs: usize,
-    algorithm: Box<dyn DenseAlgorithm>,
+    input_zero_point: u8,
+    requantize: Requantize,
+    decisions: Vec<bool>,
 }
 
 impl Dense {
@@ -81,27 +106,50 @@ impl Dense {
         input_zero_point: u8,
         requantize: Requantize,
     ) -> Result<Self, KernelError> {
-        kernel.check()?;
-        if inputs == 0 || outputs == 0 {
-            return Err(KernelError::Spec("a dense layer needs at least one input and one output"));
-        }
-        let count =
-            inputs.checked_mul(outputs).ok_or(KernelError::Spec("its weights are more than a machine can address"))?;
-        check_length("weights", count, weights.len())?;
-        check_outputs(outputs, bias, &requantize)?;
-        let layer = DenseLayer { inputs, outputs, weights, bias, input_zero_point, requantize: &requantize };
-        let algorithm = fast(kernel, &layer).unwrap_or_else(|| Box::new(Plain::new(&layer)));
-        Ok(Self { inputs, outputs, algorithm })
+        let recipe = DenseRecipe { kernel, inputs, outputs, input_zero_point, requantize, decisions: Vec::new() };
+        check_length("weights", recipe.check()?, weights.len())?;
+        check_length("bias", outputs, bias.len())?;
+        Self::pack(recipe, weights, bias, Packer::new())
+    }
+
+    /// The layer that [`Dense::recipe`] and [`Dense::parts`] were taken from.
+    ///
+    /// # Errors
+    /// As [`Dense::new`], and when the parts are not this layer's.
+    pub fn restore(recipe: DenseRecipe, arrays: Vec<Part>) -> Result<Self, KernelError> {
+        recipe.check()?;
+        let parts = Parts { arrays, decisions: recipe.decisions.clone() };
+        Self::pack(recipe, &[], &[], Packer::with(parts))
+    }
+
+    fn pack(mut recipe: DenseRecipe, weights: &[i8], bias: &[i32], mut packer: Packer) -> Result<Self, KernelError> {
+        let DenseRecipe { kernel, inputs, outputs, input_zero_point, ref requantize, .. } = recipe;
+        let layer = DenseLayer { inputs, outputs, weights, bias, input_zero_point, requantize };
+        let algorithm = fast(kernel, &layer, &mut packer);
+        let algorithm = algorithm.unwrap_or_else(|| Box::new(Plain::new(&layer, &mut packer)));
+        let parts = packer.finish()?;
+        recipe.decisions.clone_from(&parts.decisions);
+        Ok(Self { recipe, parts, algorithm })
+    }
+
+    /// What the layer is, apart from its packed weights.
+    pub fn recipe(&self) -> &DenseRecipe {
+        &self.recipe
+    }
+
+    /// The packed weights, in an order of the kernel's own.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts.arrays
     }
 
     /// Values read.
     pub fn inputs(&self) -> usize {
-        self.inputs
+        self.recipe.inputs
     }
 
     /// Values written.
     pub fn outputs(&self) -> usize {
-        self.outputs
+        self.recipe.outputs
     }
 
     /// Instruction set and method.
@@ -111,7 +159,7 @@ impl Dense {
 
     /// Multiplications.
     pub fn macs(&self) -> u64 {
-        (self.inputs * self.outputs) as u64
+        (self.inputs() * self.outputs()) as u64
     }
 
     /// Computes `outputs` codes from `inputs` codes. Allocates nothing, once `scratch` has seen the model's largest layer.
@@ -119,24 +167,37 @@ impl Dense {
     /// # Panics
     /// When a length is wrong.
     pub fn run(&self, pool: &Pool, input: &[u8], output: &mut [u8], scratch: &mut Scratch) {
-        assert_eq!(input.len(), self.inputs, "the dense layer's input");
-        assert_eq!(output.len(), self.outputs, "the dense layer's output");
+        assert_eq!(input.len(), self.inputs(), "the dense layer's input");
+        assert_eq!(output.len(), self.outputs(), "the dense layer's output");
         self.algorithm.run(pool, input, output, scratch);
     }
 }
 
 impl std::fmt::Debug for Dense {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { inputs, outputs, .. } = self;
+        let DenseRecipe { inputs, outputs, .. } = self.recipe;
         write!(f, "Dense({inputs} -> {outputs}, {})", self.algorithm())
     }
 }
 
-fn fast(kernel: Kernel, layer: &DenseLayer) -> Option<Box<dyn DenseAlgorithm>> {
+impl DenseRecipe {
+    /// The number of weights, when everything makes sense.
+    fn check(&self) -> Result<usize, KernelError> {
+        self.kernel.check()?;
+        if self.inputs == 0 || self.outputs == 0 {
+            return Err(KernelError::Spec("a dense layer needs at least one input and one output"));
+        }
+        check_requantize(self.outputs, &self.requantize)?;
+        let count = self.inputs.checked_mul(self.outputs);
+        count.ok_or(KernelError::Spec("its weights are more than a machine can address"))
+    }
+}
+
+fn fast(kernel: Kernel, layer: &DenseLayer, packer: &mut Packer) -> Option<Box<dyn DenseAlgorithm>> {
     #[cfg(target_arch = "aarch64")]
-    return super::aarch64::dense(kernel, layer);
+    return super::aarch64::dense(kernel, layer, packer);
     #[cfg(target_arch = "x86_64")]
-    return super::x86_64::dense(kernel, layer);
+    return super::x86_64::dense(kernel, layer, packer);
     #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
     return None;
 }
@@ -146,30 +207,23 @@ pub(crate) struct Streamed<S: Stream> {
     inputs: usize,
     outputs: usize,
     /// `[block][group][CHANNELS][GROUP]`
-    weights: Buffer<i8>,
+    weights: Packed<i8>,
     epilogue: Epilogue,
     _stream: std::marker::PhantomData<S>,
 }
 
 impl<S: Stream> Streamed<S> {
-    pub(crate) fn new(layer: &DenseLayer) -> Self {
-        let zero = i32::from(layer.input_zero_point) - S::Activation::BIAS;
-        let rows = layer.weights.chunks_exact(layer.inputs);
-        let offsets: Vec<i32> = rows
-            .zip(layer.bias)
-            .map(|(row, bias)| {
-                let sum = row.iter().fold(0i32, |sum, &w| sum.wrapping_add(i32::from(w)));
-                bias.wrapping_sub(sum.wrapping_mul(zero))
-            })
-            .collect();
+    pub(crate) fn new(layer: &DenseLayer, packer: &mut Packer) -> Self {
         let (inputs, outputs) = (layer.inputs, layer.outputs);
         let block = inputs.div_ceil(S::GROUP) * S::CHANNELS * S::GROUP;
-        let mut weights = Buffer::new(outputs.div_ceil(S::CHANNELS) * block);
-        let rows = layer.weights.chunks(inputs * S::CHANNELS);
-        for (rows, block) in rows.zip(weights.chunks_exact_mut(block)) {
-            Self::pack_block(rows, inputs, block);
-        }
-        let epilogue = Epilogue::new(layer.requantize, &offsets, 1, S::CHANNELS);
+        let weights = packer.array(outputs.div_ceil(S::CHANNELS) * block, |to| {
+            let rows = layer.weights.chunks(inputs * S::CHANNELS);
+            for (rows, block) in rows.zip(to.chunks_exact_mut(block)) {
+                Self::pack_block(rows, inputs, block);
+            }
+        });
+        let offsets = || layer.offsets(S::Activation::BIAS);
+        let epilogue = Epilogue::new(packer, layer.requantize, offsets, 1, S::CHANNELS);
         Self { inputs, outputs, weights, epilogue, _stream: std::marker::PhantomData }
     }
 
@@ -225,17 +279,17 @@ impl<S: Stream> DenseAlgorithm for Streamed<S> {
 
 /// `generic` on all threads.
 struct Plain {
-    weights: Buffer<i8>,
-    bias: Buffer<i32>,
+    weights: Packed<i8>,
+    bias: Packed<i32>,
     input_zero_point: u8,
     requantize: Requantize,
 }
 
 impl Plain {
-    fn new(layer: &DenseLayer) -> Self {
+    fn new(layer: &DenseLayer, packer: &mut Packer) -> Self {
         Self {
-            weights: Buffer::padded(layer.weights.iter().copied(), layer.weights.len()),
-            bias: Buffer::padded(layer.bias.iter().copied(), layer.bias.len()),
+            weights: packer.array(layer.inputs * layer.outputs, |to| to.copy_from_slice(layer.weights)),
+            bias: packer.array(layer.outputs, |to| to.copy_from_slice(layer.bias)),
             input_zero_point: layer.input_zero_point,
             requantize: layer.requantize.clone(),
         }

@@ -10,8 +10,9 @@ use super::{
     ConvSpec, Pool, Scratch,
     conv::{Algorithm, Layer, convolved_shape},
     direct::{fill_strip, window},
+    packed::{Packed, Packer},
     requantize::{Epilogue, Sums, Target},
-    scratch::{Buffer, LINE, Shared},
+    scratch::{LINE, Shared},
 };
 
 /// Bytes of input rows that a task copies.
@@ -66,29 +67,30 @@ pub(crate) unsafe trait Taps: Send + Sync + 'static {
 pub(crate) struct Depthwise<T: Taps> {
     spec: ConvSpec,
     /// `[block][tap][CHANNELS]`
-    weights: Buffer<i32>,
+    weights: Packed<i32>,
     epilogue: Epilogue,
     _taps: std::marker::PhantomData<T>,
 }
 
 impl<T: Taps> Depthwise<T> {
     /// Packs a layer; `None` for any that is not depthwise, or has a fused pool.
-    pub(crate) fn new(layer: &Layer) -> Option<Self> {
+    pub(crate) fn new(layer: &Layer, packer: &mut Packer) -> Option<Self> {
         let spec = layer.spec;
         let channels = spec.groups;
         if channels < 2 || spec.in_channels > 2 * channels || spec.out_channels != channels || spec.pool {
             return None;
         }
         let taps = spec.kernel[0] * spec.kernel[1];
-        let mut weights = Buffer::new(channels.div_ceil(T::CHANNELS) * taps * T::CHANNELS);
-        for c in 0..channels {
-            for (tap, inputs) in layer.channel(c).chunks_exact(spec.in_channels / channels).enumerate() {
-                let pair = [inputs[0], inputs.get(1).copied().unwrap_or(0)].map(i32::from);
-                weights[(c / T::CHANNELS * taps + tap) * T::CHANNELS + c % T::CHANNELS] =
-                    pair[1] << 16 | pair[0] & 0xFFFF;
+        let weights = packer.array(channels.div_ceil(T::CHANNELS) * taps * T::CHANNELS, |to| {
+            for c in 0..channels {
+                for (tap, inputs) in layer.channel(c).chunks_exact(spec.in_channels / channels).enumerate() {
+                    let pair = [inputs[0], inputs.get(1).copied().unwrap_or(0)].map(i32::from);
+                    to[(c / T::CHANNELS * taps + tap) * T::CHANNELS + c % T::CHANNELS] =
+                        pair[1] << 16 | pair[0] & 0xFFFF;
+                }
             }
-        }
-        let epilogue = Epilogue::new(layer.requantize, &layer.offsets(0), 1, T::CHANNELS);
+        });
+        let epilogue = Epilogue::new(packer, layer.requantize, || layer.offsets(0), 1, T::CHANNELS);
         Some(Self { spec: spec.clone(), weights, epilogue, _taps: std::marker::PhantomData })
     }
 

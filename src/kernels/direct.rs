@@ -13,9 +13,10 @@
 use super::{
     ConvSpec, Pool, Scratch,
     conv::{Algorithm, Layer, convolved_shape},
+    packed::{Packed, Packer},
     pooling::pool_2x2,
     requantize::{Epilogue, Sums, Target},
-    scratch::{Areas, Buffer, LINE, Plain, Shared},
+    scratch::{Areas, LINE, Plain, Shared},
 };
 
 /// Bytes of input rows that a task copies: they and a block's weights should stay in L2 (512 KiB on the smallest boards).
@@ -143,7 +144,7 @@ pub(crate) unsafe trait Micro: Send + Sync + 'static {
 pub(crate) struct Direct<M: Micro> {
     spec: ConvSpec,
     /// `[group][block][run][k-group][CHANNELS][GROUP]`
-    weights: Buffer<M::Weight>,
+    weights: Packed<M::Weight>,
     epilogue: Epilogue,
     runs: usize,
     /// Elements of a run before it is padded to whole k-groups.
@@ -178,17 +179,19 @@ struct Worker<M: Micro> {
 }
 
 impl<M: Micro> Direct<M> {
-    pub(crate) fn new(layer: &Layer) -> Self {
+    pub(crate) fn new(layer: &Layer, packer: &mut Packer) -> Self {
         let spec = layer.spec.clone();
         let depth = spec.in_channels / spec.groups;
         let joined = spec.groups == 1 && spec.dilation[1] == 1;
         let runs = if joined { spec.kernel[0] } else { spec.kernel[0] * spec.kernel[1] };
         let run = spec.kernel[0] * spec.kernel[1] * depth / runs;
         let per_group = spec.out_channels / spec.groups;
-        let epilogue = Epilogue::new(layer.requantize, &layer.offsets(M::Activation::BIAS), spec.groups, M::CHANNELS);
+        let offsets = || layer.offsets(M::Activation::BIAS);
+        let epilogue = Epilogue::new(packer, layer.requantize, offsets, spec.groups, M::CHANNELS);
         let mut packed =
-            Self { blocks: per_group.div_ceil(M::CHANNELS), weights: Buffer::new(0), epilogue, runs, run, spec };
-        packed.weights = packed.pack(layer);
+            Self { blocks: per_group.div_ceil(M::CHANNELS), weights: Packed::empty(), epilogue, runs, run, spec };
+        let len = packed.spec.groups * packed.blocks * packed.block_len();
+        packed.weights = packer.array(len, |to| packed.pack(layer, to));
         packed
     }
 
@@ -209,9 +212,8 @@ impl<M: Micro> Direct<M> {
         self.runs * self.groups() * M::CHANNELS * M::GROUP
     }
 
-    fn pack(&self, layer: &Layer) -> Buffer<M::Weight> {
+    fn pack(&self, layer: &Layer, packed: &mut [M::Weight]) {
         let per_group = self.spec.out_channels / self.spec.groups;
-        let mut packed = Buffer::new(self.spec.groups * self.blocks * self.block_len());
         let run_len = self.groups() * M::CHANNELS * M::GROUP;
         for (b, block) in packed.chunks_exact_mut(self.block_len()).enumerate() {
             let (group, first) = (b / self.blocks, b % self.blocks * M::CHANNELS);
@@ -225,7 +227,6 @@ impl<M: Micro> Direct<M> {
                 }
             }
         }
-        packed
     }
 
     fn plan(&self, shape: [usize; 2], threads: usize) -> Option<Plan> {

@@ -2,6 +2,8 @@
 //!
 //! Plain Rust on blocks that stay in L1, compiled once more for AVX2: the operations are those of IEEE 754 in the same order on every CPU, so are the bytes.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Pool, scratch::Shared};
 
 /// `value = (code - zero_point) * scale`
@@ -32,7 +34,7 @@ impl Grid {
 }
 
 /// How two tensors become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Combine {
     /// The sum.
     Add,

@@ -14,6 +14,7 @@
 //! | `dense` | the GEMV driver, generic over an inner loop (`dense::Stream`) |
 //! | `requantize` | i32 to codes; written once in plain Rust, compiled once per instruction set |
 //! | `pool`, `scratch` | threads; memory |
+//! | `packed` | packed weights, in memory or in a mapped file |
 //! | `pooling` | max-pool, average pools |
 //! | `elementwise` | codes to floats and back; sums and products of two tensors |
 //! | `x86_64/`, `aarch64/` | the register tiles |
@@ -43,6 +44,7 @@ mod depthwise;
 mod direct;
 mod elementwise;
 pub mod generic;
+mod packed;
 mod pool;
 #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "aarch64 has drivers of its own"))]
 mod pooling;
@@ -61,10 +63,11 @@ mod x86_64;
 #[cfg(test)]
 mod tests;
 
-pub use conv::{Conv, Strategy};
+pub use conv::{Conv, ConvRecipe, Strategy};
 pub use cpu::Kernel;
-pub use dense::Dense;
+pub use dense::{Dense, DenseRecipe};
 pub use elementwise::{Combine, Grid, Source, Target, combine, dequantize, quantize};
+pub use packed::Part;
 pub use pool::Pool;
 pub use pooling::{AveragePool, average_pool, global_average, max_pool};
 pub use scratch::Scratch;
@@ -80,7 +83,7 @@ pub enum KernelError {
     #[error("there is no kernel `{0}`; known are generic, neon, dotprod, i8mm, avx2, vnni")]
     Unknown(String),
     /// No such strategy.
-    #[error("there is no strategy `{0}`; known are auto, direct, winograd")]
+    #[error("there is no strategy `{0}`; known are auto, compact, direct, winograd")]
     UnknownStrategy(String),
     /// An array's length does not follow from the layer's shape.
     #[error("a layer of this shape needs {expected} values of {what}, but {found} were given")]
@@ -98,4 +101,7 @@ pub enum KernelError {
     /// A multiplier is not a positive finite number, or the output range is empty.
     #[error("the layer's requantisation is impossible: {0}")]
     Requantize(&'static str),
+    /// Packed weights that are handed back are not the layer's.
+    #[error("the packed weights are not those of a layer of this shape")]
+    Parts,
 }

@@ -1,5 +1,7 @@
 //! Pooling that is not fused into a convolution.
 
+use serde::{Deserialize, Serialize};
+
 /// A max-pool over NHWC codes; positions outside of the image never win.
 ///
 /// `shape` is the input's height and width, `padding` is top, left, bottom, right. The output has
@@ -37,7 +39,7 @@ pub fn max_pool(
 }
 
 /// An average pool over dequantised codes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AveragePool {
     /// Height and width.
     pub kernel: [usize; 2],
@@ -48,6 +50,7 @@ pub struct AveragePool {
     /// Positions outside of the image count as zeros; else they do not count.
     pub count_padding: bool,
     /// Of the codes.
+    #[serde(with = "crate::float_bits")]
     pub scale: f32,
     /// Of the codes.
     pub zero_point: u8,

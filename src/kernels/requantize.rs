@@ -4,12 +4,16 @@
 //! `target_feature`, and the compiler vectorises them there. They are apart from the GEMM loops because a function that holds both spills the
 //! GEMM's accumulators to the stack, which halves its speed.
 
-use super::{Requantize, scratch::Buffer};
+use super::{
+    Requantize,
+    packed::{Packed, Packer},
+    scratch::Buffer,
+};
 
 /// [`Requantize`] in the order the kernels read, padded to whole blocks of channels.
 pub(crate) struct Epilogue {
     /// What the GEMM left out: the bias less the zero point's share.
-    pub(crate) offset: Buffer<i32>,
+    pub(crate) offset: Packed<i32>,
     pub(crate) multiplier: Buffer<f32>,
     zero_point: i32,
     /// The bounds of the code before the zero point is added.
@@ -18,12 +22,23 @@ pub(crate) struct Epilogue {
 }
 
 impl Epilogue {
-    /// For `groups` times `per_group` channels, each group padded to a multiple of `block`. `offset` is by channel.
-    pub(crate) fn new(requantize: &Requantize, offset: &[i32], groups: usize, block: usize) -> Self {
-        let per_group = offset.len() / groups;
+    /// For `groups` times `per_group` channels, each group padded to a multiple of `block`. `offsets` gives one by channel.
+    pub(crate) fn new(
+        packer: &mut Packer,
+        requantize: &Requantize,
+        offsets: impl FnOnce() -> Vec<i32>,
+        groups: usize,
+        block: usize,
+    ) -> Self {
+        let per_group = requantize.multiplier.len() / groups;
         let padded = per_group.next_multiple_of(block);
+        let offset = packer.array(groups * padded, |to| {
+            for (from, to) in offsets().chunks(per_group).zip(to.chunks_mut(padded)) {
+                to[..per_group].copy_from_slice(from);
+            }
+        });
         let mut epilogue = Self {
-            offset: Buffer::new(groups * padded),
+            offset,
             multiplier: Buffer::new(groups * padded),
             zero_point: i32::from(requantize.zero_point),
             low: f32::from(requantize.min) - f32::from(requantize.zero_point),
@@ -31,7 +46,6 @@ impl Epilogue {
         };
         for group in 0..groups {
             let (from, to) = (group * per_group, group * padded);
-            epilogue.offset[to..to + per_group].copy_from_slice(&offset[from..from + per_group]);
             epilogue.multiplier[to..to + per_group].copy_from_slice(&requantize.multiplier[from..from + per_group]);
         }
         epilogue

@@ -1,10 +1,12 @@
 //! What a layer computes, apart from how: shapes, zero points, requantisation.
 
+use serde::{Deserialize, Serialize};
+
 /// A 2-D convolution over an NHWC tensor of `u8` with `i8` weights, batch 1.
 ///
 /// `acc[c] = bias[c] + Σ weight[c][ky][kx][i] * (input[y*stride - pad + ky*dilation][…][i] - input_zero_point)` in i32; what
 /// lies outside of the image counts as `input_zero_point`, that is, as zero. Then [`Requantize`], then `pool`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ConvSpec {
     /// Channels of the input, as stored (a padded fourth channel included).
     pub in_channels: usize,
@@ -30,9 +32,10 @@ pub struct ConvSpec {
 ///
 /// This is onnxruntime's `QLinearConv` with `multiplier[c] = x_scale * w_scale[c] / y_scale`, all in f32. ReLU and clip
 /// are `min` and `max`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Requantize {
     /// One per output channel, positive and finite.
+    #[serde(with = "crate::float_bits::many")]
     pub multiplier: Vec<f32>,
     /// The code of the value 0 in the output.
     pub zero_point: u8,

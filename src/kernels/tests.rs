@@ -72,6 +72,11 @@ pub(super) fn spec(in_channels: usize, out_channels: usize, kernel: usize) -> Co
     }
 }
 
+/// Packed weights as they come out of a file.
+fn copies(parts: &[Part]) -> Vec<Part> {
+    parts.iter().map(|part| Part::copied(part.bytes())).collect()
+}
+
 /// Runs one case on every kernel, strategy and a few thread counts.
 pub(super) fn check(spec: &ConvSpec, shape: [usize; 2], (activations, weighting): (Values, Values), seed: u64) {
     let mut random = Random(seed * 2 + 1);
@@ -90,7 +95,8 @@ pub(super) fn check(spec: &ConvSpec, shape: [usize; 2], (activations, weighting)
                 expected = vec![0; height * width * spec.out_channels];
                 generic::convolve_rows(spec, &weights, &bias, &requantize, &input, shape, 0..height, &mut expected);
             }
-            for threads in [1, 3] {
+            let kept = Conv::restore(conv.recipe().clone(), copies(conv.parts())).unwrap();
+            for (conv, threads) in [(&conv, 1), (&conv, 3), (&kept, 1)] {
                 let mut output = vec![0xAA; expected.len()];
                 conv.run(&Pool::new(threads), &input, shape, &mut output, &mut Scratch::new());
                 if let Some(at) = output.iter().zip(&expected).position(|(a, b)| a != b) {
@@ -217,7 +223,8 @@ fn dense_layers() {
                 (0..outputs).map(|c| generic::dense(&weights, &bias, &rule, zero, &input, c)).collect();
             for kernel in Kernel::available() {
                 let dense = Dense::new(kernel, inputs, outputs, &weights, &bias, zero, rule.clone()).unwrap();
-                for pool in &pools {
+                let kept = Dense::restore(dense.recipe().clone(), copies(dense.parts())).unwrap();
+                for (dense, pool) in [(&dense, &pools[0]), (&dense, &pools[1]), (&kept, &pools[0])] {
                     let mut output = vec![0xAA; outputs];
                     dense.run(pool, &input, &mut output, &mut Scratch::new());
                     assert_eq!(output, expected, "{kernel}, {inputs} -> {outputs}, {activations:?} x {weighting:?}");
@@ -282,7 +289,7 @@ fn impossible_layers_are_refused() {
         (new(ConvSpec { stride: [0, 1], ..good.clone() }, 54, &rule), "at least 1"),
         (new(ConvSpec { groups: 2, ..good.clone() }, 27, &rule), "multiple of the groups"),
         (new(ConvSpec { padding: [usize::MAX; 4], ..good.clone() }, 54, &rule), "2^20"),
-        (new(spec(3, 3, 3), 81, &rule), "3 values of bias"),
+        (new(spec(3, 3, 3), 81, &rule), "3 values of the multiplier"),
         (new(good.clone(), 54, &Requantize { multiplier: vec![1.0], ..rule.clone() }), "2 values of the multiplier"),
         (new(good.clone(), 54, &Requantize { multiplier: vec![1.0, f32::NAN], ..rule.clone() }), "positive and finite"),
         (new(good.clone(), 54, &Requantize { min: 9, max: 8, ..rule.clone() }), "above the largest"),

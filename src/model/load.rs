@@ -4,6 +4,7 @@ use std::path::Path;
 
 use prost::Message;
 use prost::bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
@@ -21,7 +22,7 @@ const MAX_BYTES: u64 = 1 << 30;
 pub(super) const MAX_TENSOR_BYTES: usize = 1 << 30;
 
 /// The layout in which the graph wants its picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layout {
     /// `[1][3][height][width]`
     Nchw,

@@ -10,9 +10,11 @@
 //! | `lower` | which nodes of the graph become steps of our programs |
 //! | `program` | those steps: 8-bit NHWC tensors in one arena |
 //! | `network` | [`Model`]: all of it together, ready to run |
+//! | [`cache`] | loaded models kept in files, mapped at the next start |
 //!
 //! What is not lowered runs on tract's own ops, so every model that tract runs, runs here.
 
+pub mod cache;
 mod error;
 mod files;
 mod import;
@@ -31,5 +33,5 @@ pub use labels::Labels;
 pub use load::{FloatModel, Layout};
 pub use lower::Foreign;
 pub use manifest::{Manifest, OutputKind};
-pub use network::{LayerInfo, LoadOptions, LoadReport, Model, ModelFiles, Traced};
+pub use network::{CacheUse, LayerInfo, LoadOptions, LoadReport, Memory, Model, ModelFiles, Traced};
 pub use trunk::Trunk;

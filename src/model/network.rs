@@ -11,6 +11,7 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::source::TypedSource;
 use tract_onnx::tract_core::plan::eval;
 
+use super::cache::{self, Key, Restored, Writing};
 use super::error::ModelError;
 use super::import;
 use super::labels::Labels;
@@ -20,6 +21,7 @@ use super::manifest::{Manifest, OutputKind};
 use super::program::{Program, Run, RunState, Watch};
 use super::trunk::cut_at_features;
 use crate::kernels::{Kernel, KernelError, Pool, Strategy};
+use crate::memory;
 use crate::preprocess::{InputSpec, InputTensor, TensorFormat};
 
 /// What computes a model's quantised layers.
@@ -84,6 +86,41 @@ pub struct LoadOptions {
     pub engine: Option<String>,
     /// Threads of the kernel pool; all cores when absent.
     pub threads: Option<usize>,
+    /// The folder in which packed models are kept from start to start; nowhere when absent.
+    pub cache: Option<PathBuf>,
+    /// What is preferred where speed costs memory.
+    pub memory: Memory,
+}
+
+/// What is preferred where speed costs memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// Speed: on ARM CPUs without dot product, weights are kept in a form that takes eight times their size.
+    #[default]
+    Fast,
+    /// Memory: weights are held once, in about their own size.
+    Compact,
+}
+
+/// What the cache had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheUse {
+    /// It was not asked, or cannot keep this model.
+    None,
+    /// Nothing of use; the model is being written to it.
+    Written,
+    /// The model.
+    Read,
+}
+
+impl fmt::Display for CacheUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            CacheUse::None => "none",
+            CacheUse::Written => "written",
+            CacheUse::Read => "read",
+        })
+    }
 }
 
 /// What loading did.
@@ -99,6 +136,8 @@ pub struct LoadReport {
     pub lowered: usize,
     /// Nodes that stay on tract's ops.
     pub foreign: Vec<Foreign>,
+    /// Whether it came out of the cache.
+    pub cache: CacheUse,
 }
 
 impl fmt::Display for LoadReport {
@@ -147,6 +186,8 @@ pub struct Model {
     outputs: usize,
     state: TypedSimpleState,
     report: LoadReport,
+    /// Waited for at the end, so that a short-lived process leaves a whole file.
+    writing: Option<Writing>,
 }
 
 impl Model {
@@ -188,6 +229,12 @@ impl Model {
         let start = Instant::now();
         let ModelFiles { mut manifest, mut labels } = ModelFiles::beside(path)?;
         let engine = Engine::choose(options.engine.as_deref())?;
+        let threads = options.threads.unwrap_or_else(all_cores).max(1);
+        let strategy = strategy(purpose, options.memory);
+        let place = place(path, &manifest, engine, strategy, purpose, options);
+        if let Some(restored) = place.as_ref().and_then(|(folder, key)| cache::restore(folder, key, threads)) {
+            return Model::of_cache(path, manifest, labels, restored, engine, start);
+        }
         let bytes = load::read(path)?;
         load::check_digest(path, &bytes, &manifest)?;
         let mut proto = load::parse(path, bytes)?;
@@ -201,19 +248,45 @@ impl Model {
         let Loaded { model, layout, outputs } = load::type_check(path, &proto, &manifest)?;
         drop(proto);
         let labels = match_labels(path, &manifest, labels, outputs)?;
-        let threads = options.threads.unwrap_or_else(all_cores).max(1);
-        let prepared = load::contained(path, "preparing it", || prepare(model, engine, threads, purpose));
+        let prepared = load::contained(path, "preparing it", || prepare(model, engine, threads, strategy, purpose));
         let (state, lowered) = prepared?;
+        memory::return_free_memory();
         let input = input_spec(&manifest, lowered.image);
+        let writing =
+            place.and_then(|(folder, key)| cache::keep(&folder, key, state.plan(), lowered.image, layout, outputs));
         let report = LoadReport {
             kernel: engine.to_string(),
             threads: lowered.programs.first().map_or(1, |p| p.pool.threads()),
             time: start.elapsed(),
             lowered: lowered.programs.iter().map(|p| p.layers.len()).sum(),
             foreign: lowered.foreign,
+            cache: if writing.is_some() { CacheUse::Written } else { CacheUse::None },
         };
         log_foreign(path, &report);
-        Ok(Model { path: path.into(), manifest, labels, input, layout, outputs, state, report })
+        Ok(Model { path: path.into(), manifest, labels, input, layout, outputs, state, report, writing })
+    }
+
+    fn of_cache(
+        path: &Path,
+        manifest: Manifest,
+        labels: Option<Labels>,
+        restored: Restored,
+        engine: Engine,
+        start: Instant,
+    ) -> Result<Model, ModelError> {
+        let Restored { plan, program, image, layout, outputs } = restored;
+        let labels = match_labels(path, &manifest, labels, outputs)?;
+        let state = load::contained(path, "preparing it", || plan.spawn())?;
+        let report = LoadReport {
+            kernel: engine.to_string(),
+            threads: program.pool.threads(),
+            time: start.elapsed(),
+            lowered: program.layers.len(),
+            foreign: Vec::new(),
+            cache: CacheUse::Read,
+        };
+        let input = input_spec(&manifest, image);
+        Ok(Model { path: path.into(), manifest, labels, input, layout, outputs, state, report, writing: None })
     }
 
     /// What [`Model::run`] takes.
@@ -239,6 +312,11 @@ impl Model {
     /// What loading did.
     pub fn load_report(&self) -> &LoadReport {
         &self.report
+    }
+
+    /// Waits until the model is written to the cache, if it is being written: for measurements, which that would disturb.
+    pub fn wait_until_kept(&mut self) {
+        self.writing = None;
     }
 
     /// Raw scores, one a class.
@@ -385,17 +463,40 @@ fn match_labels(
     })
 }
 
+/// How convolutions are computed.
+fn strategy(purpose: Purpose, memory: Memory) -> Strategy {
+    match (purpose, memory) {
+        (Purpose::Lean, _) => Strategy::Direct,
+        (_, Memory::Compact) => Strategy::Compact,
+        (_, Memory::Fast) => Strategy::Auto,
+    }
+}
+
+/// Where the model may be kept, and under which key.
+fn place(
+    path: &Path,
+    manifest: &Manifest,
+    engine: Engine,
+    strategy: Strategy,
+    purpose: Purpose,
+    options: &LoadOptions,
+) -> Option<(PathBuf, Key)> {
+    let Engine::Kernel(kernel) = engine else { return None };
+    let folder = options.cache.clone().filter(|_| purpose == Purpose::Classify)?;
+    Some((folder, Key::new(path, manifest, kernel, strategy)?))
+}
+
 fn prepare(
     mut model: TypedModel,
     engine: Engine,
     threads: usize,
+    strategy: Strategy,
     purpose: Purpose,
 ) -> TractResult<(TypedSimpleState, Lowered)> {
     let lowered = match engine {
         Engine::Tract => Lowered::default(),
         Engine::Kernel(kernel) => {
             let fuse_pools = !matches!(purpose, Purpose::Trace | Purpose::Lean);
-            let strategy = if purpose == Purpose::Lean { Strategy::Direct } else { Strategy::Auto };
             let options = lower::Options { kernel, strategy, pool: Arc::new(Pool::new(threads)), fuse_pools };
             lower::lower(&mut model, &options)?
         }

@@ -305,7 +305,7 @@ impl Job<'_> {
         files: &[PathBuf],
         progress: &mut dyn FnMut(Stage),
     ) -> Result<Comparison, QuantizeError> {
-        let options = LoadOptions { engine: None, threads: Some(self.threads) };
+        let options = LoadOptions { threads: Some(self.threads), ..LoadOptions::default() };
         let int8 = Model::load_lean(output, &options)?;
         let preprocessor = Preprocessor::new(int8.input(), crate::config::plan::Fit::Crop, Default::default());
         let int8 = Mutex::new((int8, preprocessor));

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::plan::{Area, RulePlan};
-use crate::config::plan::{CameraPlan, Fit, ModelPlan, Orientation, RegionPlan, SourcePlan};
+use crate::config::plan::{CachePlan, CameraPlan, Fit, ModelPlan, Orientation, RegionPlan, SourcePlan};
 
 const LABELS: [&str; 3] = ["cat", "wild_cat", "dog"];
 const STALE: Duration = Duration::from_secs(10);
@@ -54,7 +54,13 @@ fn rule(hits: u32, window: u32, hold: u64, cooldown: u64) -> RulePlan {
 }
 
 fn plan(cameras: Vec<CameraPlan>, rules: Vec<RulePlan>) -> Plan {
-    let model = ModelPlan { path: PathBuf::from("model.onnx"), kernel: None, threads: None };
+    let model = ModelPlan {
+        path: PathBuf::from("model.onnx"),
+        kernel: None,
+        threads: None,
+        compact: false,
+        cache: CachePlan::None,
+    };
     Plan {
         device: "test".into(),
         timezone: jiff::tz::TimeZone::UTC,

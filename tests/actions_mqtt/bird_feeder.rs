@@ -25,6 +25,7 @@ fn the_bird_feeder_keeps_pictures_and_tells_of_them() {
     let config = folder.path().join("bird-feeder.toml");
     std::fs::write(&config, example).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_spotter"))
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .args(["run", "--once", "--format", "json", "--config"])
         .arg(&config)
         .env("SPOTTER_BROKER", format!("mqtt://127.0.0.1:{}", broker.port))

@@ -18,6 +18,7 @@ fn run(from: &str, to: &str, broker: &Broker) -> Value {
     std::fs::write(&config, example.replace("fps = 8", "fps = 1000").replace("armed = true ", "# ").replace(from, to))
         .unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_spotter"))
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .args(["run", "--once", "--format", "json", "--config"])
         .arg(&config)
         .env("SPOTTER_BROKER", format!("mqtt://127.0.0.1:{}", broker.port))

@@ -22,6 +22,7 @@ fn a_message_with_a_part_number_is_answered_with_a_verdict() {
     );
     std::fs::write(&config, text).unwrap();
     let mut daemon = Command::new(env!("CARGO_BIN_EXE_spotter"))
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .args(["run", "--config"])
         .arg(&config)
         .stdin(Stdio::null())

@@ -113,6 +113,7 @@ fn what_is_disarmed_over_the_broker_stays_so_after_a_restart() {
     std::fs::write(&config, text).unwrap();
     let start = || {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_spotter"));
+        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         let command = command.args(["run", "--config"]).arg(&config).env("STATE_DIRECTORY", folder.path());
         command.stderr(std::process::Stdio::null()).spawn().unwrap()
     };

@@ -43,6 +43,7 @@ impl Daemon {
         std::fs::write(folder.path().join("spotter.toml"), text(folder.path())).unwrap();
         let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_spotter"))
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .args(["run", "--config"])
             .arg(folder.path().join("spotter.toml"))
             .env("NOTIFY_SOCKET", folder.path().join("notify"))

@@ -51,6 +51,7 @@ impl Member {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/plain.onnx");
         std::fs::write(&config, configuration(&name, &model, &log, broker)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_spotter"))
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .args(["run", "--config"])
             .arg(&config)
             .env("RUST_LOG", "error")

@@ -45,6 +45,7 @@ impl Daemon {
         );
         std::fs::write(&config, text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_spotter"))
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .args(["run", "--config"])
             .arg(&config)
             .env("RUST_LOG", "spotter=info")

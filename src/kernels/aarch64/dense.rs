@@ -11,7 +11,8 @@ use super::{
 use crate::kernels::{
     Pool,
     dense::{DenseAlgorithm, DenseLayer},
-    scratch::{Buffer, Scratch, Shared},
+    packed::{Packed, Packer},
+    scratch::{Scratch, Shared},
 };
 use std::arch::{aarch64::*, asm};
 
@@ -32,7 +33,7 @@ pub(super) enum Method {
 
 /// A dense layer's weights.
 pub(super) struct Dense {
-    weights: Buffer<i8>,
+    weights: Packed<i8>,
     finish: Finish,
     outputs: usize,
     steps: usize,
@@ -41,31 +42,30 @@ pub(super) struct Dense {
 
 impl Dense {
     /// `dot`: the CPU has the dot product.
-    pub(super) fn new(layer: &DenseLayer, dot: bool) -> Self {
+    pub(super) fn new(layer: &DenseLayer, dot: bool, packer: &mut Packer) -> Self {
         let (outputs, steps) = (layer.outputs, layer.inputs.div_ceil(STEP));
-        let method = match layer.weights.contains(&-128) {
-            _ if dot => Method::Dot,
-            false => Method::Pairs,
-            true => Method::Singles,
+        let method = match () {
+            () if dot => Method::Dot,
+            () if packer.decide(|| layer.weights.contains(&-128)) => Method::Singles,
+            () => Method::Pairs,
         };
         let each = steps * OUTPUTS * STEP;
-        let mut weights = Buffer::new(outputs.div_ceil(OUTPUTS) * each);
-        let mut offsets = layer.bias.to_vec();
-        for (o, row) in layer.weights.chunks_exact(layer.inputs).enumerate() {
-            let block = &mut weights[o / OUTPUTS * each..][..each];
-            for (from, to) in row.chunks(STEP).zip(block.chunks_exact_mut(OUTPUTS * STEP)) {
-                if method == Method::Dot {
-                    // Four adjacent inputs stay together.
-                    let fours = from.chunks(4).enumerate();
-                    fours.for_each(|(i, w)| to[DotProd::place(4 * i, o % OUTPUTS)..][..w.len()].copy_from_slice(w));
-                } else {
-                    to[o % OUTPUTS * STEP..][..from.len()].copy_from_slice(from);
+        let weights = packer.array(outputs.div_ceil(OUTPUTS) * each, |to| {
+            for (o, row) in layer.weights.chunks_exact(layer.inputs).enumerate() {
+                let block = &mut to[o / OUTPUTS * each..][..each];
+                for (from, to) in row.chunks(STEP).zip(block.chunks_exact_mut(OUTPUTS * STEP)) {
+                    if method == Method::Dot {
+                        // Four adjacent inputs stay together.
+                        let fours = from.chunks(4).enumerate();
+                        fours.for_each(|(i, w)| to[DotProd::place(4 * i, o % OUTPUTS)..][..w.len()].copy_from_slice(w));
+                    } else {
+                        to[o % OUTPUTS * STEP..][..from.len()].copy_from_slice(from);
+                    }
                 }
             }
-            let sum = row.iter().fold(0i32, |sum, &w| sum.wrapping_add(w.into()));
-            offsets[o] = offsets[o].wrapping_add((128 - i32::from(layer.input_zero_point)).wrapping_mul(sum));
-        }
-        let finish = Finish::new(&offsets, layer.requantize, outputs.next_multiple_of(OUTPUTS), |o| o);
+        });
+        let finish =
+            Finish::new(packer, || layer.offsets(128), layer.requantize, outputs.next_multiple_of(OUTPUTS), |o| o);
         Self { weights, finish, outputs, steps, method }
     }
 

@@ -7,7 +7,8 @@ use super::finish::{Finish, Place};
 use crate::kernels::{
     ConvSpec, Pool,
     conv::{Algorithm, Layer, convolved_shape},
-    scratch::{Buffer, Scratch, Shared},
+    packed::{Packed, Packer},
+    scratch::{Scratch, Shared},
 };
 use std::arch::aarch64::*;
 
@@ -18,27 +19,28 @@ const PIXELS: usize = 4;
 pub(super) struct Depthwise {
     spec: ConvSpec,
     /// `[block of 8 channels][kernel row][kernel column][8]`
-    weights: Buffer<i16>,
+    weights: Packed<i16>,
     finish: Finish,
 }
 
 impl Depthwise {
     /// `None` for any other layer, and with a fused pool.
-    pub(super) fn new(layer: &Layer) -> Option<Self> {
+    pub(super) fn new(layer: &Layer, packer: &mut Packer) -> Option<Self> {
         let spec = layer.spec;
         let channels = spec.groups;
         if channels < 2 || spec.in_channels != channels || spec.out_channels != channels || spec.pool {
             return None;
         }
         let taps = spec.kernel[0] * spec.kernel[1];
-        let mut weights = Buffer::new(channels.div_ceil(8) * taps * 8);
-        for c in 0..channels {
-            for (tap, &weight) in layer.channel(c).iter().enumerate() {
-                weights[(c / 8 * taps + tap) * 8 + c % 8] = weight.into();
+        let weights = packer.array(channels.div_ceil(8) * taps * 8, |to| {
+            for c in 0..channels {
+                for (tap, &weight) in layer.channel(c).iter().enumerate() {
+                    to[(c / 8 * taps + tap) * 8 + c % 8] = weight.into();
+                }
             }
-        }
+        });
         // What lies outside of the image is left out and not read as zero points, so the zero point is subtracted from the activations.
-        let finish = Finish::new(layer.bias, layer.requantize, channels.next_multiple_of(8), |c| c);
+        let finish = Finish::new(packer, || layer.bias.to_vec(), layer.requantize, channels.next_multiple_of(8), |c| c);
         Some(Self { spec: spec.clone(), weights, finish })
     }
 

@@ -16,7 +16,8 @@ use super::{
 use crate::kernels::{
     ConvSpec, Pool,
     conv::{Algorithm, Layer, convolved_shape},
-    scratch::{Areas, Buffer, LINE, Scratch, Shared},
+    packed::{Packed, Packer},
+    scratch::{Areas, LINE, Scratch, Shared},
 };
 
 /// Bytes of panels that a task packs: half of the L2 cache of a Cortex-A76, a quarter of a Cortex-A72's.
@@ -25,7 +26,7 @@ const PANEL_BYTES: usize = 256 << 10;
 /// A convolution by the direct method, its weights in the order of tile `T`.
 pub(super) struct Direct<T: Tile> {
     spec: ConvSpec,
-    weights: Buffer<T::Weight>,
+    weights: Packed<T::Weight>,
     finish: Finish,
     /// Steps of a pixel: its inputs, rounded up to whole steps.
     steps: usize,
@@ -43,24 +44,26 @@ struct Image {
 }
 
 impl<T: Tile> Direct<T> {
-    pub(super) fn new(layer: &Layer) -> Self {
+    pub(super) fn new(layer: &Layer, packer: &mut Packer) -> Self {
         let spec = layer.spec;
         let depth = spec.kernel[0] * spec.kernel[1] * (spec.in_channels / spec.groups);
         let channels = spec.out_channels / spec.groups;
         let (steps, blocks) = (depth.div_ceil(T::STEP), channels.div_ceil(8));
         let each = steps * 8 * T::STEP;
-        let mut weights = Buffer::new(spec.groups * blocks * each);
-        for c in 0..spec.out_channels {
-            let (group, channel) = (c / channels, c % channels);
-            let block = &mut weights[(group * blocks + channel / 8) * each..][..each];
-            for (from, to) in layer.channel(c).chunks(T::STEP).zip(block.chunks_exact_mut(8 * T::STEP)) {
-                for (input, &weight) in from.iter().enumerate() {
-                    to[T::place(input, channel % 8)] = T::weight(weight);
+        let weights = packer.array(spec.groups * blocks * each, |to| {
+            for c in 0..spec.out_channels {
+                let (group, channel) = (c / channels, c % channels);
+                let block = &mut to[(group * blocks + channel / 8) * each..][..each];
+                for (from, to) in layer.channel(c).chunks(T::STEP).zip(block.chunks_exact_mut(8 * T::STEP)) {
+                    for (input, &weight) in from.iter().enumerate() {
+                        to[T::place(input, channel % 8)] = T::weight(weight);
+                    }
                 }
             }
-        }
+        });
         let place = |c| c / channels * blocks * 8 + c % channels;
-        let finish = Finish::new(&layer.offsets(T::OFFSET), layer.requantize, spec.groups * blocks * 8, place);
+        let finish =
+            Finish::new(packer, || layer.offsets(T::OFFSET), layer.requantize, spec.groups * blocks * 8, place);
         Self { spec: spec.clone(), weights, finish, steps, blocks }
     }
 

@@ -1,6 +1,10 @@
 //! From 32-bit sums to 8-bit codes, eight output channels at a time.
 
-use crate::kernels::{Requantize, scratch::Buffer};
+use crate::kernels::{
+    Requantize,
+    packed::{Packed, Packer},
+    scratch::Buffer,
+};
 use std::arch::aarch64::*;
 
 /// Sums of eight pixels (or tiles) by eight channels.
@@ -9,7 +13,7 @@ pub(super) type Sums = [[int32x4_t; 2]; 8];
 /// What is added to a sum and how it becomes a code, for channels padded to a multiple of eight.
 pub(super) struct Finish {
     /// The bias, and with it whatever is the same for every pixel: the zero point's share, the shift of the activations.
-    pub(super) bias: Buffer<i32>,
+    pub(super) bias: Packed<i32>,
     multiplier: Buffer<f32>,
     zero_point: i16,
     min: u8,
@@ -17,17 +21,23 @@ pub(super) struct Finish {
 }
 
 impl Finish {
-    /// `bias` is as it has to be added to the kernel's sums. `padded` places of channels; `place(c)` is where channel `c` lies among them.
-    pub(super) fn new(bias: &[i32], requantize: &Requantize, padded: usize, place: impl Fn(usize) -> usize) -> Self {
+    /// `bias` gives what has to be added to the kernel's sums. `padded` places of channels; `place(c)` is where channel `c` lies among them.
+    pub(super) fn new(
+        packer: &mut Packer,
+        bias: impl FnOnce() -> Vec<i32>,
+        requantize: &Requantize,
+        padded: usize,
+        place: impl Fn(usize) -> usize,
+    ) -> Self {
+        let bias = packer.array(padded, |to| bias().into_iter().enumerate().for_each(|(c, bias)| to[place(c)] = bias));
         let mut finish = Self {
-            bias: Buffer::new(padded),
+            bias,
             multiplier: Buffer::new(padded),
             zero_point: requantize.zero_point.into(),
             min: requantize.min,
             max: requantize.max,
         };
-        for (c, (&bias, &multiplier)) in bias.iter().zip(&requantize.multiplier).enumerate() {
-            finish.bias[place(c)] = bias;
+        for (c, &multiplier) in requantize.multiplier.iter().enumerate() {
             finish.multiplier[place(c)] = multiplier;
         }
         finish

@@ -29,35 +29,41 @@ use super::{
     Kernel,
     conv::{Algorithm, Layer, Strategy},
     dense::{DenseAlgorithm, DenseLayer},
+    packed::Packer,
 };
 
 /// The algorithm for a layer, or `None` where only `generic` serves it.
-pub(crate) fn conv(kernel: Kernel, strategy: Strategy, layer: &Layer) -> Option<Box<dyn Algorithm>> {
+pub(crate) fn conv(
+    kernel: Kernel,
+    strategy: Strategy,
+    layer: &Layer,
+    packer: &mut Packer,
+) -> Option<Box<dyn Algorithm>> {
     if !matches!(kernel, Kernel::Neon | Kernel::DotProd | Kernel::I8mm) {
         return None;
     }
-    if let Some(depthwise) = depthwise::Depthwise::new(layer) {
+    if let Some(depthwise) = depthwise::Depthwise::new(layer, packer) {
         return Some(Box::new(depthwise));
     }
     if kernel == Kernel::Neon
         && strategy == Strategy::Auto
-        && let Some(winograd) = winograd::Winograd::new(layer)
+        && let Some(winograd) = winograd::Winograd::new(layer, packer)
     {
         return Some(Box::new(winograd));
     }
     Some(match kernel {
-        Kernel::DotProd => Box::new(direct::Direct::<dotprod::DotProd>::new(layer)),
-        Kernel::I8mm => Box::new(direct::Direct::<i8mm::I8mm>::new(layer)),
-        _ => Box::new(direct::Direct::<neon::Neon>::new(layer)),
+        Kernel::DotProd => Box::new(direct::Direct::<dotprod::DotProd>::new(layer, packer)),
+        Kernel::I8mm => Box::new(direct::Direct::<i8mm::I8mm>::new(layer, packer)),
+        _ => Box::new(direct::Direct::<neon::Neon>::new(layer, packer)),
     })
 }
 
 /// The algorithm for a dense layer, or `None` where only `generic` serves it.
-pub(crate) fn dense(kernel: Kernel, layer: &DenseLayer) -> Option<Box<dyn DenseAlgorithm>> {
+pub(crate) fn dense(kernel: Kernel, layer: &DenseLayer, packer: &mut Packer) -> Option<Box<dyn DenseAlgorithm>> {
     match kernel {
-        Kernel::Neon => Some(Box::new(dense::Dense::new(layer, false))),
+        Kernel::Neon => Some(Box::new(dense::Dense::new(layer, false, packer))),
         // A matrix product by a single row would waste half of it, and memory is the limit anyway.
-        Kernel::DotProd | Kernel::I8mm => Some(Box::new(dense::Dense::new(layer, true))),
+        Kernel::DotProd | Kernel::I8mm => Some(Box::new(dense::Dense::new(layer, true, packer))),
         _ => None,
     }
 }

@@ -26,7 +26,8 @@ use super::{finish::Finish, neon::Neon, tile::Tile};
 use crate::kernels::{
     ConvSpec, Pool,
     conv::{Algorithm, Layer, convolved_shape},
-    scratch::{Buffer, LINE, Scratch, Shared},
+    packed::{Packed, Packer},
+    scratch::{LINE, Scratch, Shared},
 };
 use std::arch::aarch64::*;
 
@@ -51,7 +52,7 @@ const SCALE: [i32; 4] = [3, 2, 1, 1];
 pub(super) struct Winograd {
     spec: ConvSpec,
     /// `[point][block of 8 channels][input][8 channels]`
-    weights: Buffer<i16>,
+    weights: Packed<i16>,
     finish: Finish,
     /// Eights of input channels.
     steps: usize,
@@ -61,27 +62,28 @@ pub(super) struct Winograd {
 
 impl Winograd {
     /// `None` where the shape does not fit or a sum could leave 25 bits.
-    pub(super) fn new(layer: &Layer) -> Option<Self> {
+    pub(super) fn new(layer: &Layer, packer: &mut Packer) -> Option<Self> {
         let spec = layer.spec;
         let (ones, channels) = ([1, 1], spec.in_channels);
         let fits = spec.kernel == [3, 3] && spec.stride == ones && spec.dilation == ones && spec.groups == 1;
         let exact = |(c, &bias): (usize, &i32)| is_exact(layer.channel(c), bias, spec.input_zero_point);
-        if !fits || channels % 8 != 0 || !layer.bias.iter().enumerate().all(exact) {
+        if !fits || channels % 8 != 0 || !packer.decide(|| layer.bias.iter().enumerate().all(exact)) {
             return None;
         }
         let (steps, blocks) = (channels / 8, spec.out_channels.div_ceil(8));
-        let mut weights = Buffer::new(POINTS * blocks * channels * 8);
-        for c in 0..spec.out_channels {
-            let kernel = layer.channel(c);
-            for i in 0..channels {
-                let points = transform_weights(std::array::from_fn(|k| kernel[k * channels + i]));
-                for (point, value) in points.into_iter().enumerate() {
-                    weights[((point * blocks + c / 8) * channels + i) * 8 + c % 8] = value;
+        let weights = packer.array(POINTS * blocks * channels * 8, |to| {
+            for c in 0..spec.out_channels {
+                let kernel = layer.channel(c);
+                for i in 0..channels {
+                    let points = transform_weights(std::array::from_fn(|k| kernel[k * channels + i]));
+                    for (point, value) in points.into_iter().enumerate() {
+                        to[((point * blocks + c / 8) * channels + i) * 8 + c % 8] = value;
+                    }
                 }
             }
-        }
-        let start: Vec<i32> = layer.offsets(0).iter().map(|b| b.wrapping_mul(BIAS_TIMES)).collect();
-        let finish = Finish::new(&start, layer.requantize, blocks * 8, |c| c);
+        });
+        let start = || layer.offsets(0).iter().map(|b| b.wrapping_mul(BIAS_TIMES)).collect();
+        let finish = Finish::new(packer, start, layer.requantize, blocks * 8, |c| c);
         Some(Self { spec: spec.clone(), weights, finish, steps, blocks })
     }
 }

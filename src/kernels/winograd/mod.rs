@@ -42,6 +42,7 @@ use super::{
     ConvSpec, Pool, Scratch,
     conv::{Algorithm, Layer, convolved_shape},
     direct::Tile,
+    packed::{Packed, Packer},
     requantize::{Epilogue, Sums, Target},
     scratch::{Areas, Buffer, LINE, Shared, prefetch},
 };
@@ -94,9 +95,9 @@ pub(crate) fn fits(weights: &[i8]) -> bool {
 pub(crate) struct Winograd<T: Transforms> {
     spec: ConvSpec,
     /// `[block][group][9][CHANNELS][GROUP]`, empty where U is kept.
-    weights: Buffer<i8>,
+    weights: Packed<i8>,
     /// `[block][3 panels][12][group][CHANNELS][GROUP]` and the skew, empty where it is computed anew each time.
-    kept: Buffer<i16>,
+    kept: Packed<i16>,
     epilogue: Epilogue,
     groups: usize,
     _transforms: std::marker::PhantomData<T>,
@@ -172,31 +173,38 @@ struct Head {
 
 impl<T: Transforms> Winograd<T> {
     /// Packs a layer, or `None` where it is not a plain 3x3 convolution of whole vectors, or its sums might not be recovered.
-    pub(crate) fn new(layer: &Layer) -> Option<Self> {
+    pub(crate) fn new(layer: &Layer, packer: &mut Packer) -> Option<Self> {
         let spec = layer.spec;
         let plain = spec.kernel == [3, 3] && spec.stride == [1, 1] && spec.dilation == [1, 1] && spec.groups == 1;
         let whole = spec.in_channels.is_multiple_of(T::LANES) && spec.in_channels.is_multiple_of(T::GROUP);
-        if !plain || !whole || !(0..spec.out_channels).all(|c| fits(layer.channel(c))) {
+        if !plain || !whole || !packer.decide(|| (0..spec.out_channels).all(|c| fits(layer.channel(c)))) {
             return None;
         }
         let groups = spec.in_channels / T::GROUP;
         let mut packed = Self {
             spec: spec.clone(),
-            weights: Self::pack(layer, groups),
-            kept: Buffer::new(0),
-            epilogue: Epilogue::new(layer.requantize, &layer.offsets(0), 1, T::CHANNELS),
+            weights: Packed::empty(),
+            kept: Packed::empty(),
+            epilogue: Epilogue::new(packer, layer.requantize, || layer.offsets(0), 1, T::CHANNELS),
             groups,
             _transforms: std::marker::PhantomData,
         };
-        if packed.blocks() * 3 * packed.panel() * size_of::<i16>() <= KEEP {
-            packed.keep();
+        let len = packed.blocks() * groups * 9 * T::CHANNELS * T::GROUP;
+        let kept = packed.blocks() * 3 * packed.panel();
+        if kept * size_of::<i16>() <= KEEP {
+            packed.kept = packer.array(kept, |to| {
+                let mut weights = Buffer::new(len);
+                Self::pack(layer, groups, &mut weights);
+                packed.transform_all(&weights, to);
+            });
+        } else {
+            packed.weights = packer.array(len, |to| Self::pack(layer, groups, to));
         }
         Some(packed)
     }
 
-    fn pack(layer: &Layer, groups: usize) -> Buffer<i8> {
+    fn pack(layer: &Layer, groups: usize, packed: &mut [i8]) {
         let lanes = T::CHANNELS * T::GROUP;
-        let mut packed = Buffer::new(layer.spec.out_channels.div_ceil(T::CHANNELS) * groups * 9 * lanes);
         for (block, packed) in packed.chunks_exact_mut(groups * 9 * lanes).enumerate() {
             for c in 0..T::CHANNELS.min(layer.spec.out_channels - block * T::CHANNELS) {
                 let taps = layer.channel(block * T::CHANNELS + c).chunks_exact(layer.spec.in_channels);
@@ -207,27 +215,23 @@ impl<T: Transforms> Winograd<T> {
                 }
             }
         }
-        packed
     }
 
-    /// Transforms all weights now.
-    fn keep(&mut self) {
-        let mut kept = Buffer::new(self.blocks() * 3 * self.panel());
-        for (i, panel) in kept.chunks_exact_mut(self.panel()).enumerate() {
+    /// Transforms all weights, as `pack` made them.
+    fn transform_all(&self, weights: &[i8], to: &mut [i16]) {
+        for (i, panel) in to.chunks_exact_mut(self.panel()).enumerate() {
             // SAFETY: a panel's length, and a packed block.
-            unsafe { self.transform_weights(i / 3, i % 3, panel.as_mut_ptr()) };
+            unsafe { self.transform_weights(weights, i / 3, i % 3, panel.as_mut_ptr()) };
         }
-        self.kept = kept;
-        self.weights = Buffer::new(0);
     }
 
     /// # Safety
-    /// `to` has room for a panel, `block` is below `blocks()`, `pair` below 3.
-    unsafe fn transform_weights(&self, block: usize, pair: usize, to: *mut i16) {
+    /// `weights` are packed, `to` has room for a panel, `block` is below `blocks()`, `pair` below 3.
+    unsafe fn transform_weights(&self, weights: &[i8], block: usize, pair: usize, to: *mut i16) {
         let lanes = T::CHANNELS * T::GROUP;
         // SAFETY: the caller's promise; the weights hold `blocks` of this size.
         unsafe {
-            let from = self.weights.as_ptr().add(block * self.groups * 9 * lanes);
+            let from = weights.as_ptr().add(block * self.groups * 9 * lanes);
             T::weights(pair, from, self.groups, to, self.u_position());
         }
     }
@@ -433,7 +437,7 @@ impl<T: Transforms> Winograd<T> {
         for (pair, rows) in PAIRS.iter().enumerate() {
             let panel = if self.kept.is_empty() {
                 // SAFETY: the worker's U has room for a panel.
-                unsafe { self.transform_weights(channels, pair, worker.u) };
+                unsafe { self.transform_weights(&self.weights, channels, pair, worker.u) };
                 worker.u.cast_const()
             } else {
                 // SAFETY: three panels a block are kept.

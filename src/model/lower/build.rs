@@ -251,24 +251,22 @@ impl Builder<'_> {
 
     fn dense(&mut self, name: &str, layer: &DenseLayer, input: Value) -> Result<Step, &'static str> {
         const IMPOSSIBLE: &str = "the kernels do not take a layer of this shape";
-        let (inputs, outputs) = (self.values[input].shape.iter().product::<usize>(), layer.bias.len());
-        let (parts, input) = match &layer.weights {
-            Weights::Narrow(weights) => (std::borrow::Cow::Borrowed(weights), input),
+        let (mut inputs, outputs) = (self.values[input].shape.iter().product::<usize>(), layer.bias.len());
+        let (weights, input) = match layer.weights.by_output().ok_or("its weights cannot be read")? {
+            Weights::Narrow(weights) => (weights, input),
             Weights::Wide(weights) => {
                 if weights.len() != inputs * outputs {
                     return Err(IMPOSSIBLE);
                 }
-                let extra = beyond(weights, inputs, 1);
-                let parts = split(weights, inputs, &extra).ok_or(TOO_WIDE)?;
-                let all = inputs + extra.len();
-                let step = Step::Extend { input, channels: inputs, extra: extra.into() };
-                let input = self.push(&format!("{name}.twice"), step, [1, 1, all], false);
-                (std::borrow::Cow::Owned(parts), input)
+                let extra = beyond(&weights, inputs, 1);
+                let parts = split(&weights, inputs, &extra).ok_or(TOO_WIDE)?;
+                let step = Step::Extend { input, channels: inputs, extra: extra.clone().into() };
+                inputs += extra.len();
+                (parts, self.push(&format!("{name}.twice"), step, [1, 1, inputs], false))
             }
         };
         let (zero_point, requantize) = (layer.input_zero_point, layer.requantize.clone());
-        let inputs = self.values[input].shape.iter().product();
-        let dense = Dense::new(self.options.kernel, inputs, outputs, &parts, &layer.bias, zero_point, requantize);
+        let dense = Dense::new(self.options.kernel, inputs, outputs, &weights, &layer.bias, zero_point, requantize);
         let dense = dense.map_err(|_| IMPOSSIBLE)?;
         Ok(Step::Dense { dense, input })
     }

@@ -15,6 +15,7 @@ mod rules;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::konst::Const;
@@ -61,7 +62,7 @@ pub(super) struct Lowered {
 }
 
 /// How preprocessing writes the first layer's input.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Image {
     /// The model's first QuantizeLinear.
     pub(super) affine: Affine,

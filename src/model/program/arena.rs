@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::ProgramError;
 
 /// Values start on a cache line, which is also the width of the widest vector.
 const ALIGN: usize = 64;
 
 /// A value's place: bytes in the arena of codes, or floats in the arena of floats.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::model) enum Slot {
     /// `u8`
     Codes(Range<usize>),

@@ -6,17 +6,21 @@
 mod arena;
 mod op;
 mod pair;
+mod saved;
 mod step;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::kernels::{Pool, Scratch};
 
 pub(super) use arena::{Arena, Lifetime, Slot, place};
 pub(super) use op::{Run, RunState};
 pub(super) use pair::{Codes, Operand};
+pub(super) use saved::Saved;
 pub(super) use step::{Affine, External, Step};
 
 /// Why a program stopped; it means a mistake in the lowering, never bad pixels.
@@ -34,7 +38,7 @@ pub(super) enum ProgramError {
 pub(super) type Value = usize;
 
 /// Where a value lives, and its shape.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ValueInfo {
     /// Height, width, channels as stored.
     pub(super) shape: [usize; 3],
@@ -61,7 +65,7 @@ pub(super) struct Layer {
 }
 
 /// A result that leaves the program.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Export {
     /// Which value.
     pub(super) value: Value,

@@ -1,11 +1,13 @@
 //! Sums and products of two values.
 
+use serde::{Deserialize, Serialize};
+
 use super::step::{Affine, codes, floats};
 use super::{Program, ProgramError, Value, Workspace};
 use crate::kernels::{Combine, Source, Target, combine};
 
 /// How codes are written.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::model) struct Codes {
     /// The grid.
     pub(in crate::model) affine: Affine,
@@ -14,7 +16,7 @@ pub(in crate::model) struct Codes {
 }
 
 /// A summand or factor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(in crate::model) enum Operand {
     /// Dequantised on the way.
     Codes(Value, Affine),

@@ -2,16 +2,20 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::pair::{self, Codes, Operand};
+use super::saved::{table, tables};
 use super::{Program, ProgramError, Slot, Value, Workspace};
 use crate::kernels::{
     AveragePool, Combine, Conv, Dense, Grid, average_pool, dequantize, global_average, max_pool, quantize,
 };
 
 /// `value = (code - zero_point) * scale`
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::model) struct Affine {
     /// The quantisation step.
+    #[serde(with = "crate::float_bits")]
     pub(in crate::model) scale: f32,
     /// The code of the value 0, for `u8` codes.
     pub(in crate::model) zero_point: u8,
@@ -46,14 +50,19 @@ pub(in crate::model) enum External<'a> {
 }
 
 /// One step. Shapes are those of the values; layouts are NHWC.
+///
+/// What holds weights is saved by [`Saved`](super::Saved), all else as it stands.
+#[derive(Serialize, Deserialize)]
 pub(in crate::model) enum Step {
     /// An input that is NHWC already: preprocessing wrote it.
     Image { input: usize },
     /// An NCHW input to NHWC; `i8` becomes `u8` by adding 128.
     Import { input: usize },
     /// Convolution, requantisation, clamp, perhaps a 2x2 max-pool.
+    #[serde(skip)]
     Conv { conv: Conv, input: Value },
     /// Fully connected, 8-bit.
+    #[serde(skip)]
     Dense { dense: Dense, input: Value },
     /// Max-pool; padding at top, left, bottom, right.
     MaxPool { input: Value, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 4] },
@@ -68,13 +77,24 @@ pub(in crate::model) enum Step {
     /// The sum or product of two values of one shape, or of one and a value a channel; as floats, or as codes.
     Pair { op: Combine, operands: [Operand; 2], codes: Option<Codes> },
     /// Floats that are always the same.
-    Constants { values: Box<[f32]> },
+    Constants {
+        #[serde(with = "crate::float_bits::many")]
+        values: Box<[f32]>,
+    },
     /// Channels side by side, each part by its table.
-    Concat { parts: Vec<(Value, Option<Box<[u8; 256]>>)> },
+    Concat {
+        #[serde(with = "tables")]
+        parts: Vec<(Value, Option<Box<[u8; 256]>>)>,
+    },
     /// Fully connected, in floats: `weights [out][in]`.
+    #[serde(skip)]
     Linear { input: Value, weights: Box<[f32]>, bias: Box<[f32]> },
     /// A function of one code.
-    Lookup { input: Value, table: Box<[u8; 256]> },
+    Lookup {
+        input: Value,
+        #[serde(with = "table")]
+        table: Box<[u8; 256]>,
+    },
     /// Every channel twice, side by side: for weights that need two `i8` each.
     Twice { input: Value },
     /// Some channels once more, behind the others: for the few weights that need two `i8`.

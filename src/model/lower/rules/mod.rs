@@ -3,20 +3,25 @@
 //! | file | what |
 //! |---|---|
 //! | `products` | convolutions and fully connected layers, on codes and on floats |
+//! | `matrix` | the weights of fully connected layers |
 //! | `codes` | between codes and floats; functions of one code |
 //! | `pools` | pools, and tensors side by side |
 //! | `pairs` | sums and products of two tensors |
 
 mod codes;
+mod matrix;
 mod pairs;
 mod pools;
 mod products;
+
+use std::sync::Arc;
 
 use tract_onnx::tract_core::internal::*;
 
 use super::graph::{Graph, height_width_channels};
 use crate::kernels::{Combine, ConvSpec, Requantize};
 use crate::model::program::Affine;
+pub(super) use matrix::{Matrix, Weights};
 
 /// A pattern of nodes that our kernels compute.
 #[derive(Clone, Debug)]
@@ -89,21 +94,12 @@ pub(super) struct Window {
     pub(super) padding: [usize; 4],
 }
 
-/// Weights less their zero point.
-#[derive(Clone, Debug)]
-pub(super) enum Weights {
-    /// All fit 8 bits.
-    Narrow(Vec<i8>),
-    /// Some do not.
-    Wide(Vec<i16>),
-}
-
 /// An 8-bit convolution.
 #[derive(Clone, Debug)]
 pub(super) struct ConvLayer {
     pub(super) spec: ConvSpec,
     /// `[out][in / groups][kernel height][kernel width]`, less the zero point.
-    pub(super) weights: Vec<i16>,
+    pub(super) weights: Arc<[i16]>,
     pub(super) bias: Vec<i32>,
     pub(super) requantize: Requantize,
     /// The scale of the input: QuantizeLinear's own, of which tract keeps the reciprocal only.
@@ -113,8 +109,7 @@ pub(super) struct ConvLayer {
 /// An 8-bit fully connected layer.
 #[derive(Clone, Debug)]
 pub(super) struct DenseLayer {
-    /// `[out][in]`, in the order of the NHWC input.
-    pub(super) weights: Weights,
+    pub(super) weights: Matrix,
     pub(super) bias: Vec<i32>,
     pub(super) input_zero_point: u8,
     pub(super) requantize: Requantize,

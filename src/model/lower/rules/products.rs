@@ -7,8 +7,9 @@ use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::math::Add;
 use tract_onnx::tract_core::ops::nn::DataFormat;
 
+use super::matrix::{Matrix, MatrixShape};
 use super::pools::padding;
-use super::{ConvLayer, DenseLayer, Entry, Graph, Judged, Layer, Weights, entry, is_codes, keeps_order, zero_point};
+use super::{ConvLayer, DenseLayer, Entry, Graph, Judged, Layer, entry, is_codes, keeps_order, zero_point};
 use crate::kernels::{ConvSpec, Requantize};
 use crate::model::lower::graph::height_width_channels;
 use crate::model::program::Affine;
@@ -86,7 +87,7 @@ fn conv_entry(graph: Graph, node: &TypedNode, op: &Conv) -> Result<Entry, &'stat
         return Ok(entry);
     }
     let weights = graph.constants::<i16>(node.inputs[1]).ok_or("its weights cannot be read")?;
-    let weights = less_zero_points(weights, &quantization.weight_zero_points);
+    let weights = less_zero_points(weights, &quantization.weight_zero_points).into();
     let spec = ConvSpec {
         in_channels: pool.input_channels,
         out_channels: outputs,
@@ -162,7 +163,9 @@ fn conv_as_dense(graph: Graph, node: &TypedNode, op: &Conv, quantization: &Quant
     let inputs = input.iter().product();
     let (source, covers) = behind_flatten(graph, node.inputs[0], inputs)?;
     let (_, shape) = graph.tensor(source)?;
-    let weights = dense_weights(graph, node, quantization, inputs, &shape, |_| None)?;
+    let tensor = graph.constant(node.inputs[1])?;
+    let matrix = MatrixShape { inputs, outputs: pool.output_channels, by_rows: true };
+    let weights = Matrix::new(tensor, matrix, quantization.weight_zero_points.clone(), shape)?;
     Some(entry(node, Layer::Dense(Box::new(dense_layer(weights, quantization))), &[source], covers))
 }
 
@@ -179,51 +182,20 @@ fn dense_entry(graph: Graph, node: &TypedNode, op: &EinSum) -> Result<Entry, &'s
     let (source, covers) =
         behind_flatten(graph, node.inputs[0], shape.inputs).ok_or("its input has an unknown shape")?;
     let (_, source_shape) = graph.tensor(source).ok_or("its input has an unknown shape")?;
-    let place = |i| shape.place(i);
-    let weights = dense_weights(graph, node, &quantization, shape.inputs, &source_shape, place)
+    let weights = graph
+        .constant(node.inputs[1])
+        .and_then(|tensor| Matrix::new(tensor, shape, quantization.weight_zero_points.clone(), source_shape))
         .ok_or("its weights cannot be read")?;
     Ok(entry(node, Layer::Dense(Box::new(dense_layer(weights, &quantization))), &[source], covers))
 }
 
-fn dense_layer(weights: Weights, quantization: &Quantization) -> DenseLayer {
+fn dense_layer(weights: Matrix, quantization: &Quantization) -> DenseLayer {
     DenseLayer {
         weights,
         bias: quantization.bias.clone(),
         input_zero_point: quantization.input.zero_point,
         requantize: quantization.requantize.clone(),
     }
-}
-
-/// The weights as `[out][in]` in the order of an NHWC input of the shape `source`; `place` says where an element of `[out][in]` stands in
-/// the constant, where that is not its own place. Millions of them: in 8 bits wherever they fit.
-fn dense_weights(
-    graph: Graph,
-    node: &TypedNode,
-    quantization: &Quantization,
-    inputs: usize,
-    source: &[usize],
-    place: impl Fn(usize) -> Option<usize>,
-) -> Option<Weights> {
-    fn arranged<T: Copy>(
-        weights: Vec<T>,
-        inputs: usize,
-        source: &[usize],
-        place: impl Fn(usize) -> Option<usize>,
-    ) -> Vec<T> {
-        let weights = match place(0) {
-            None => weights,
-            Some(_) => (0..weights.len()).map(|i| weights[place(i).unwrap_or(i)]).collect(),
-        };
-        channels_last(weights, inputs, source)
-    }
-    let zeros = &quantization.weight_zero_points;
-    if graph.constant(node.inputs[1])?.datum_type() == DatumType::I8 && zeros.iter().all(|z| *z == 0) {
-        return Some(Weights::Narrow(arranged(graph.constants::<i8>(node.inputs[1])?, inputs, source, place)));
-    }
-    let weights = arranged(graph.constants::<i16>(node.inputs[1])?, inputs, source, place);
-    let weights = less_zero_points(weights, zeros);
-    let narrow: Option<Vec<i8>> = weights.iter().map(|w| i8::try_from(*w).ok()).collect();
-    Some(narrow.map_or(Weights::Wide(weights), Weights::Narrow))
 }
 
 /// Weights by output, less their zero points.
@@ -233,37 +205,6 @@ fn less_zero_points(mut weights: Vec<i16>, zeros: &[i32]) -> Vec<i16> {
         output.iter_mut().for_each(|w| *w -= *zero as i16);
     }
     weights
-}
-
-/// A vector times a constant matrix.
-struct MatrixShape {
-    inputs: usize,
-    outputs: usize,
-    /// The matrix is `[outputs][inputs]`.
-    by_rows: bool,
-}
-
-impl MatrixShape {
-    fn of(graph: Graph, node: &TypedNode, op: &EinSum) -> Option<MatrixShape> {
-        let (_, vector) = graph.tensor(node.inputs[0])?;
-        let matrix = graph.constant(node.inputs[1])?;
-        let (&[1, inputs], &[rows, columns]) = (vector.as_slice(), matrix.shape()) else { return None };
-        // the axis of the result that the matrix provides
-        let axis = op.axes.axis((InOut::Out(0), 1)).ok()?;
-        let place = *axis.inputs.get(1)?.first()?;
-        let by_rows = place == 0;
-        let outputs = if by_rows { rows } else { columns };
-        (inputs * outputs == matrix.len()).then_some(MatrixShape { inputs, outputs, by_rows })
-    }
-
-    /// Where the element `index` of `[outputs][inputs]` stands in the constant, where that is not its own place.
-    fn place(&self, index: usize) -> Option<usize> {
-        (!self.by_rows).then(|| index % self.inputs * self.outputs + index / self.inputs)
-    }
-
-    fn by_output<T: Copy>(&self, matrix: &[T]) -> Vec<T> {
-        (0..matrix.len()).map(|i| matrix[self.place(i).unwrap_or(i)]).collect()
-    }
 }
 
 /// Looks through reshapes that only flatten `[1, channels, height, width]` to the tensor that is flattened.
