@@ -1,9 +1,9 @@
 //! `type = "log"`: one JSON line an event, "MQTT-style": `{"topic":"spotter/DEVICE/event","payload":{…}}`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -61,7 +61,7 @@ pub(super) fn spawn(name: Arc<str>, plan: &LogPlan, context: &Arc<Shared>) -> Re
 struct FileSink {
     path: PathBuf,
     file: Option<File>,
-    /// A line was cut off (the disk is full): the next one starts with a line feed, so that only one is lost.
+    /// A line was cut off (the disk is full, or the power was cut in an earlier run): the next one starts with a line feed, so that only one is lost.
     torn: bool,
 }
 
@@ -83,27 +83,28 @@ impl FileSink {
     }
 
     fn append(&mut self, line: &str) -> io::Result<()> {
-        let bytes = format!("{}{line}\n", if self.torn { "\n" } else { "" });
-        let file = self.current()?;
+        let (file, torn) = self.current()?;
+        let bytes = format!("{}{line}\n", if *torn { "\n" } else { "" });
         // One write, so that a reader (and another writer in append mode) sees whole lines.
         let count = file.write(bytes.as_bytes())?;
         let rest = file.write_all(&bytes.as_bytes()[count..]);
-        self.torn = rest.is_err();
+        *torn = rest.is_err();
         rest
     }
 
-    /// The open file, if the path still leads to it; else the path, opened anew.
-    fn current(&mut self) -> io::Result<&mut File> {
+    /// The open file, if the path still leads to it, else the path, opened anew; and whether its last line is torn.
+    fn current(&mut self) -> io::Result<(&mut File, &mut bool)> {
         let at_path = std::fs::metadata(&self.path).ok().map(|data| (data.dev(), data.ino()));
         let held = self.file.as_ref().and_then(|file| file.metadata().ok()).map(|data| (data.dev(), data.ino()));
         if at_path.is_none() || at_path != held {
             self.file = None;
         }
         match &mut self.file {
-            Some(file) => Ok(file),
+            Some(file) => Ok((file, &mut self.torn)),
             slot => {
-                self.torn = false;
-                Ok(slot.insert(OpenOptions::new().append(true).create(true).open(&self.path)?))
+                self.torn = ends_torn(&self.path);
+                let file = OpenOptions::new().append(true).create(true).open(&self.path)?;
+                Ok((slot.insert(file), &mut self.torn))
             }
         }
     }
@@ -120,9 +121,22 @@ impl FileSink {
     }
 }
 
+/// Whether the file that an earlier run left ends in the middle of a line: the power was cut, or the disk was full.
+fn ends_torn(path: &Path) -> bool {
+    // A pipe has no last byte, and would keep its reader waiting.
+    if !std::fs::metadata(path).is_ok_and(|data| data.is_file()) {
+        return false;
+    }
+    let mut last = [b'\n'];
+    let read = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)
+    });
+    read.is_ok() && last != *b"\n"
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::sync::Mutex;
     use std::time::Duration;
 
@@ -213,6 +227,17 @@ mod tests {
         assert_eq!((handle.dropped(), handle.status().health), (1, Health::Ready));
         assert_eq!(rules(&path), ["written"]);
         assert_eq!(*observer.0.lock().unwrap(), ["file/written"]);
+    }
+
+    #[test]
+    fn a_line_torn_by_an_earlier_run_does_not_spoil_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        for (left, kept) in [("", "whole\n"), ("{}\n", "{}\nwhole\n"), ("{\"to", "{\"to\nwhole\n")] {
+            std::fs::write(&path, left).unwrap();
+            FileSink::new(path.clone()).append("whole").unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), kept);
+        }
     }
 
     #[test]
