@@ -1,7 +1,8 @@
 //! The program from outside: exit codes, what it prints, and how it ends.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -184,15 +185,15 @@ fn a_run_ends_by_itself_and_says_what_fired() {
     assert!(json["capture_to_pin"]["max_ms"].as_f64() > Some(0.0), "{out}");
 }
 
-#[test]
-fn sigterm_ends_it_in_order() {
+/// Runs the daemon, sends it a signal after two seconds, and gives how it ended and its log.
+fn after_signal(signal: Signal) -> (ExitStatus, String) {
     let folder = tempfile::tempdir().unwrap();
     let config = configuration(folder.path(), CAT);
     let mut child = spotter(&["run", "--config", &config]).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(2));
     // The photos are read through by now: only --once ends with them.
     assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    kill_process(Pid::from_child(&child), signal).unwrap();
     let asked = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -203,6 +204,20 @@ fn sigterm_ends_it_in_order() {
     };
     let mut log = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut log).unwrap();
+    (status, log)
+}
+
+#[test]
+fn sigterm_ends_it_in_order() {
+    let (status, log) = after_signal(Signal::TERM);
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("SIGTERM"), "{log}");
+}
+
+/// So ends systemd a service whose watchdog has starved.
+#[test]
+fn sigabrt_makes_pins_safe_and_still_looks_like_one() {
+    let (status, log) = after_signal(Signal::ABORT);
+    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{log}");
+    assert!(log.contains("1 lines driven to their safe levels"), "{log}");
 }
