@@ -205,12 +205,30 @@ fn credentials(table: &Table<'_>, url: Option<(String, Option<String>)>) -> Opti
     }
 }
 
+/// What of `action` one of `others` has already, for a problem's message.
+pub(super) fn taken(action: &ActionPlan, others: &[ActionPlan]) -> Option<String> {
+    match &action.kind {
+        ActionKind::Gpio(gpio) => same_line(gpio, others)
+            .map(|other| format!("drives the same line as action {:?}; give each a line of its own", other.name)),
+        ActionKind::Mqtt(mqtt) => same_topics(mqtt, others).map(|other| {
+            format!("has the broker and topic of action {:?}; one action serves any number of rules", other.name)
+        }),
+        _ => None,
+    }
+}
+
 /// The action among `others` that drives the same line as `action`.
 pub(super) fn same_line<'a>(action: &GpioPlan, others: &'a [ActionPlan]) -> Option<&'a ActionPlan> {
     others.iter().find(|other| match &other.kind {
         ActionKind::Gpio(other) => conflict(action, other),
         _ => false,
     })
+}
+
+/// The action among `others` that publishes the same topics: each would say `offline` for both when it ends, and remove what the other announced.
+fn same_topics<'a>(action: &MqttPlan, others: &'a [ActionPlan]) -> Option<&'a ActionPlan> {
+    let place = |plan: &MqttPlan| (plan.host.clone(), plan.port, plan.topic.clone());
+    others.iter().find(|other| matches!(&other.kind, ActionKind::Mqtt(other) if place(other) == place(action)))
 }
 
 /// Whether both drive one line, as far as the file tells: a chip has a label and a path, and a line a number and a name.

@@ -36,7 +36,7 @@ use toml::de::{DeArray, DeTable};
 pub(crate) use classes::GROUP_MARK;
 pub use keys::{Absent, KEYS, Key, Section, reference};
 pub use plan::Plan;
-use plan::{ActionKind, ActionPlan, CachePlan, CameraPlan, GroupPlan, ModelPlan, RulePlan, SourcePlan};
+use plan::{ActionPlan, CachePlan, CameraPlan, GroupPlan, ModelPlan, RulePlan, SourcePlan};
 pub use problem::{Problem, Problems};
 use reader::{Document, Lines, Table};
 pub use values::duration;
@@ -266,11 +266,8 @@ fn read_actions(table: &Table<'_>) -> Vec<ActionPlan> {
     let mut actions: Vec<ActionPlan> = Vec::new();
     for name in names.iter().take(MOST_ACTIONS) {
         let Some(action) = action::read(table, name) else { continue };
-        if let ActionKind::Gpio(gpio) = &action.kind
-            && let Some(other) = action::same_line(gpio, &actions)
-        {
-            table
-                .problem(name, format!("drives the same line as action {:?}; give each a line of its own", other.name));
+        if let Some(problem) = action::taken(&action, &actions) {
+            table.problem(name, problem);
         }
         actions.push(action);
     }

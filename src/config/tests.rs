@@ -487,6 +487,17 @@ fn two_actions_on_one_line() {
 }
 
 #[test]
+fn two_actions_on_one_topic_of_a_broker() {
+    let both = |second: &str, problems: &[&str]| {
+        let text = format!("[action.a]\ntype = \"mqtt\"\nurl = \"mqtt://h\"\n[action.b]\ntype = \"mqtt\"\n{second}\n");
+        check(&text, problems);
+    };
+    both("url = \"mqtt://h:1883\"", &["9 action.b: has the broker and topic of action \"a\""]);
+    both("url = \"mqtt://h\"\ntopic = \"other\"", &[]);
+    both("url = \"mqtt://g\"", &[]);
+}
+
+#[test]
 fn brokers() {
     let mqtt = |keys: &str, expected: &[&str]| check(&format!("[action.a]\ntype = \"mqtt\"\n{keys}\n"), expected);
     let plan = |keys: &str| match &read(&format!("{BASE}[action.a]\ntype = \"mqtt\"\n{keys}\n")).expect(keys).actions[0]
