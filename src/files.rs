@@ -1,9 +1,46 @@
-//! Writing files so that a reader, or a power cut, finds the old one or the new one and never half of either.
+//! Writing files so that a reader, or a power cut, finds the old one or the new one and never half of either; telling whether one was replaced.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+/// A file as it was. Writing to it, or putting another in its place, changes one of these, whatever time the new file is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Without links.
+    path: PathBuf,
+    bytes: u64,
+    device: u64,
+    inode: u64,
+    /// Seconds and nanoseconds.
+    modified: [i64; 2],
+    changed: [i64; 2],
+}
+
+impl Stamp {
+    /// `None` where there is nothing, or it cannot be looked at.
+    pub fn of(path: &Path) -> Option<Stamp> {
+        let path = path.canonicalize().ok()?;
+        let about = fs::metadata(&path).ok()?;
+        Some(Stamp {
+            bytes: about.len(),
+            device: about.dev(),
+            inode: about.ino(),
+            modified: [about.mtime(), about.mtime_nsec()],
+            changed: [about.ctime(), about.ctime_nsec()],
+            path,
+        })
+    }
+
+    /// Where the file was.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
 
 /// Replaces (or makes) the file at `path` with `bytes`: a temporary file beside it is written, synchronised and renamed over
 /// it, then the folder is synchronised. A temporary file is left behind only if the process dies in between.

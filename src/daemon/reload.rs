@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::time::SystemTime;
 
 use super::{compile_rules, compile_stations, self_test};
 use crate::config::plan::{CachePlan, ModelPlan};
 use crate::config::{self, Plan};
+use crate::files;
 use crate::model::{LoadOptions, Memory, Model, ModelFiles, cache};
 use crate::rules::RuleSet;
 use crate::rules::station::StationSet;
@@ -57,23 +57,18 @@ pub fn load_options(plan: &ModelPlan) -> LoadOptions {
     }
 }
 
-/// What tells whether a model's files have been replaced: of each, its size, its time of change and its inode.
+/// What tells whether one of a model's files has been replaced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stamp(Vec<Option<(u64, Option<SystemTime>, u64)>>);
+pub(super) struct Stamp(Vec<Option<files::Stamp>>);
 
 impl Stamp {
     /// Of the model at `path`, its manifest and its labels.
     fn of(path: &Path) -> Self {
-        use std::os::unix::fs::MetadataExt;
         let mut files = vec![path.to_path_buf()];
         if let Ok(ModelFiles { manifest, .. }) = ModelFiles::beside(path) {
             files.extend([Some(manifest.path), manifest.output.labels].into_iter().flatten());
         }
-        let one = |path: &PathBuf| {
-            let file = std::fs::metadata(path).ok()?;
-            Some((file.len(), file.modified().ok(), file.ino()))
-        };
-        Self(files.iter().map(one).collect())
+        Self(files.iter().map(|path| files::Stamp::of(path)).collect())
     }
 }
 

@@ -1,13 +1,13 @@
 //! What a kept model depends on.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::file::EXTENSION;
+use crate::files::Stamp;
 use crate::kernels::{Kernel, Strategy};
 use crate::model::manifest::Manifest;
 
@@ -24,33 +24,6 @@ pub(in crate::model) struct Key {
     strategy: Strategy,
 }
 
-/// A file as it was. Writing to it, or putting another in its place, changes one of these, whatever time the new file is given.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Stamp {
-    path: PathBuf,
-    bytes: u64,
-    device: u64,
-    inode: u64,
-    /// Seconds and nanoseconds.
-    modified: [i64; 2],
-    changed: [i64; 2],
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Stamp> {
-        let path = path.canonicalize().ok()?;
-        let about = fs::metadata(&path).ok()?;
-        Some(Stamp {
-            bytes: about.len(),
-            device: about.dev(),
-            inode: about.ino(),
-            modified: [about.mtime(), about.mtime_nsec()],
-            changed: [about.ctime(), about.ctime_nsec()],
-            path,
-        })
-    }
-}
-
 impl Key {
     /// `None` where the files cannot be looked at.
     pub(in crate::model) fn new(model: &Path, manifest: &Manifest, kernel: Kernel, strategy: Strategy) -> Option<Key> {
@@ -60,14 +33,14 @@ impl Key {
     }
 
     pub(super) fn model_exists(&self) -> bool {
-        self.model.path.exists()
+        self.model.path().exists()
     }
 
     /// One file for a model, kernel and strategy, so that a model that changes replaces its own.
     pub(super) fn file_name(&self) -> String {
-        let stem = self.model.path.file_stem().unwrap_or_default().to_string_lossy();
+        let stem = self.model.path().file_stem().unwrap_or_default().to_string_lossy();
         let stem: String = stem.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(80).collect();
-        let which = format!("{}\0{}\0{:?}", self.model.path.display(), self.kernel, self.strategy);
+        let which = format!("{}\0{}\0{:?}", self.model.path().display(), self.kernel, self.strategy);
         let which = hexadecimal(&Sha256::digest(which.as_bytes()));
         format!("{}-{}.{EXTENSION}", stem.trim_start_matches('.'), &which[..12])
     }
