@@ -15,24 +15,17 @@ import tempfile
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from small_net import SIDE, Net, manifest
+
 OUT = pathlib.Path(__file__).resolve().parents[1] / "models/import"
-SIDE = 16
 # codes kept of each tensor, evenly spread over it
 SAMPLES = 48
 RNG = np.random.Generator(np.random.PCG64(20261125))
-MANIFEST = """# Made by tests/reference/import_models.py.
-[input]
-name = "input"
-size = [16, 16]
-preprocess = { order = "rgb", mean = [128.0, 128.0, 128.0], std = [64.0, 64.0, 64.0] }
-
-[output]
-kind = "logits"
-"""
+MANIFEST = manifest("import_models.py")
 U8, S8 = QuantType.QUInt8, QuantType.QInt8
 FORMS = {
     # onnxruntime's defaults: int8 activations, int8 weights, QDQ
@@ -45,37 +38,14 @@ FORMS = {
 }
 
 
-class Net:
-    """A float graph that grows node by node; every method returns the name of its output."""
+class FloatNet(Net):
+    """With the parts that these networks repeat. A tensor is not called like its node, as in exported models."""
 
     def __init__(self):
-        self.nodes, self.constants, self.count = [], [], 0
-
-    def constant(self, value):
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def normal(self, *shape, scale=1.0):
-        return self.constant(RNG.normal(0, scale, shape).astype(np.float32))
-
-    def node(self, op, inputs, **attributes):
-        self.count += 1
-        name = f"{op.lower()}_{self.count}"
-        self.nodes.append(helper.make_node(op, inputs, [name + "_out"], name=name, **attributes))
-        return name + "_out"
-
-    def conv(self, x, channels, outputs, kernel=3, group=1, stride=1, pads=None):
-        each = channels // group
-        inputs = [x, self.normal(outputs, each, kernel, kernel, scale=(2 / (each * kernel * kernel)) ** 0.5), self.normal(outputs, scale=0.1)]
-        pads = [kernel // 2] * 4 if pads is None else pads
-        return self.node("Conv", inputs, kernel_shape=[kernel] * 2, group=group, strides=[stride] * 2, pads=pads)
+        super().__init__(RNG, "_out")
 
     def relu(self, x):
         return self.node("Relu", [x])
-
-    def relu6(self, x):
-        return self.node("Clip", [x, self.constant(np.float32(0)), self.constant(np.float32(6))])
 
     def swish(self, x):
         return self.node("Mul", [x, self.node("Sigmoid", [x])])
@@ -160,7 +130,7 @@ def integers_to_values(photo):
 
 
 def float_model(build):
-    net = Net()
+    net = FloatNet()
     build(net)
     net.nodes[-1].output[0] = "scores"
     tensors = [("input", [1, 3, SIDE, SIDE]), ("scores", [1, 7])]

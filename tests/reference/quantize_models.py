@@ -15,58 +15,27 @@ import sys
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+
+from small_net import SIDE, Net, manifest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUT = ROOT / "tests/models/quantize"
-SIDE = 16
 RNG = np.random.Generator(np.random.PCG64(20261124))
-MANIFEST = """# Made by tests/reference/quantize_models.py.
-[input]
-name = "input"
-size = [16, 16]
-preprocess = { order = "rgb", mean = [128.0, 128.0, 128.0], std = [64.0, 64.0, 64.0] }
-
-[output]
-kind = "logits"
-"""
+MANIFEST = manifest("quantize_models.py")
 
 
-class Net:
-    """A graph that grows node by node; every method returns the name of its output."""
+class FloatNet(Net):
+    """With batch norms of random statistics."""
 
     def __init__(self):
-        self.nodes, self.constants, self.count = [], [], 0
-
-    def constant(self, value):
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def normal(self, *shape, scale=1.0):
-        return self.constant(RNG.normal(0, scale, shape).astype(np.float32))
-
-    def node(self, op, inputs, **attributes):
-        self.count += 1
-        name = f"{op.lower()}_{self.count}"
-        self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
-        return name
-
-    def conv(self, x, channels, outputs, kernel=3, group=1, stride=1, bias=True, pads=None):
-        each = channels // group
-        weights = self.normal(outputs, each, kernel, kernel, scale=(2 / (each * kernel * kernel)) ** 0.5)
-        inputs = [x, weights] + ([self.normal(outputs, scale=0.1)] if bias else [])
-        pads = [kernel // 2] * 4 if pads is None else pads
-        return self.node("Conv", inputs, kernel_shape=[kernel] * 2, group=group, strides=[stride] * 2, pads=pads)
+        super().__init__(RNG)
 
     def norm(self, x, channels):
         uniform = [RNG.uniform(0.5, 1.5, channels).astype(np.float32) for _ in range(2)]
         gamma, variance = map(self.constant, uniform)
         return self.node("BatchNormalization",
                          [x, gamma, self.normal(channels, scale=0.1), self.normal(channels, scale=0.1), variance], epsilon=1e-3)
-
-    def relu6(self, x):
-        return self.node("Clip", [x, self.constant(np.float32(0)), self.constant(np.float32(6))])
 
 
 def vgg(net):
@@ -157,7 +126,7 @@ def main(spotter):
     OUT.mkdir(exist_ok=True)
     references = {}
     for build in (vgg, resnet, mobile, keras):
-        net, name = Net(), build.__name__
+        net, name = FloatNet(), build.__name__
         build(net)
         net.nodes[-1].output[0] = "scores"
         channels_last = build is keras
