@@ -148,6 +148,7 @@ fn the_daemon_publishes_its_snapshot_and_how_it_is() {
     std::fs::create_dir_all(&zone).unwrap();
     std::fs::write(zone.join("temp"), "77000\n").unwrap();
     let mut daemon = Command::new(env!("CARGO_BIN_EXE_spotter"))
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .args(["run", "--config"])
         .arg(&config)
         .stdout(Stdio::null())
