@@ -268,7 +268,7 @@ impl<'a> Prepared<'a> {
 
     fn spawn(self, context: &Arc<Shared>) -> Result<ActionHandle, ActionError> {
         match self {
-            Self::Gpio(driver) => driver.spawn().map(ActionHandle::urgent),
+            Self::Gpio(driver) => driver.spawn(),
             Self::Mqtt(name, plan) => mqtt::spawn(name, plan, context),
             Self::Log(name, plan) => log::spawn(name, plan, context),
             Self::Hook(name, plan) => hook::spawn(name, plan, context),

@@ -31,7 +31,8 @@ const JPEG_QUALITY: u8 = 72;
 /// The maker of messages.
 pub(super) struct Live {
     board: Arc<Board>,
-    message: watch::Sender<Arc<str>>,
+    /// As it goes over the wire, made once: viewers share its bytes.
+    message: watch::Sender<Bytes>,
     joined: Notify,
     /// By the camera's name: the frame's number, and the picture as a browser takes it.
     pictures: Mutex<HashMap<Arc<str>, (u64, Bytes)>>,
@@ -55,11 +56,11 @@ struct Mark {
 
 impl Live {
     pub(super) fn new(board: Arc<Board>) -> Self {
-        Self { board, message: watch::Sender::new(Arc::from("")), joined: Notify::new(), pictures: Mutex::default() }
+        Self { board, message: watch::Sender::new(Bytes::new()), joined: Notify::new(), pictures: Mutex::default() }
     }
 
     /// Somebody looks: the present message, and those that follow.
-    pub(super) fn join(&self) -> watch::Receiver<Arc<str>> {
+    pub(super) fn join(&self) -> watch::Receiver<Bytes> {
         let mut receiver = self.message.subscribe();
         // What lies there may be from an earlier viewer's time.
         receiver.mark_unchanged();
@@ -104,7 +105,7 @@ impl Live {
                 // Ages and rates move without an event: once a second.
                 if version != sent || self.message.borrow().is_empty() || now.as_duration().subsec_millis() < 200 {
                     sent = version;
-                    self.message.send_replace(self.compose(&samples, &mark).to_string().into());
+                    self.message.send_replace(format!("data: {}\n\n", self.compose(&samples, &mark)).into());
                 }
                 tokio::time::sleep(TICK).await;
             } else {
