@@ -67,6 +67,8 @@ pub struct Report {
     pub thermal: Thermal,
     /// How much less is done because of that, 0 to 3.
     pub thermal_step: usize,
+    /// Why the configuration that was read last is not in force.
+    pub refused: Option<Arc<String>>,
 }
 
 /// How a camera is.

@@ -170,6 +170,7 @@ impl Live {
             // Tells this run's events from another's.
             "run": board.started.as_duration().as_nanos().to_string(),
             "uptime": ago(board.started),
+            "refusal": board.refusal.load().as_deref(),
             "model": board.model.load().as_ref().map(|model| json!({
                 "file": model.file, "kernel": model.kernel, "threads": model.threads, "classes": model.classes,
                 "description": model.description,
@@ -228,12 +229,25 @@ impl Live {
             "captured": counters.captured.get(),
             "dropped": counters.dropped_error.get() + counters.dropped_short.get() + counters.dropped_corrupt.get()
                 + counters.dropped_stale.get() + counters.lost.get(),
-            "skipped": counters.skipped_still.get() + counters.skipped_rate.get() + counters.skipped_heat.get(),
+            "held_back": {
+                "still": counters.skipped_still.get(), "rate": counters.skipped_rate.get(), "heat": counters.skipped_heat.get(),
+            },
             "active": camera.active.load(Ordering::Relaxed),
+            "slower": slower(camera, self.board.thermal_step.load(Ordering::Relaxed)),
             "failed": counters.failed.get(),
             "picture": pictures.get(&camera.name).map(|(sequence, _)| sequence),
         })
     }
+}
+
+/// Why fewer frames are classified than could be.
+fn slower(camera: &CameraBoard, thermal_step: usize) -> Option<String> {
+    let hot = (thermal_step > 0).then(|| {
+        format!("the board is hot (thermal step {thermal_step}): inference gets 1/{} of the time", 1 << thermal_step)
+    });
+    let idle = !camera.active.load(Ordering::Relaxed);
+    let idle = idle.then(|| "nothing moves: a frame is classified now and then".to_owned());
+    hot.into_iter().chain(idle).reduce(|all, why| format!("{all}; {why}"))
 }
 
 fn rule(rule: &RuleBoard) -> Value {
