@@ -219,15 +219,18 @@ fn troubled(folder: &Path) -> String {
     let zone = folder.join("sys/class/thermal/thermal_zone0");
     std::fs::create_dir_all(&zone).unwrap();
     std::fs::write(zone.join("temp"), "79000\n").unwrap();
-    let still = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/photos/wild_cat");
-    let photos = folder.join("photos");
+    let [still, photos] = ["still", "photos"].map(|name| folder.join(name));
+    std::fs::create_dir(&still).unwrap();
+    let pizzas = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/photos/pizza")).unwrap();
+    let pizza = pizzas.map(|entry| entry.unwrap().path()).min().unwrap();
+    std::fs::copy(pizza, still.join("one.jpg")).unwrap();
     Daemon::demo(&format!("token = {TOKEN:?}\nphotos = {photos:?}"))
         .replace("[model]", &format!("thermal = {{ limit = 90, sysfs = {:?} }}\n[model]", folder.join("sys")))
         .replace("repeat = true\nfps = 8\n", "repeat = true\nlive = true\nfps = 8\n")
         // A rule that is on wants every frame, moving or not.
         .replace("[[rule]]\n", "[[rule]]\ncameras = [\"feeder\"]\n")
         + &format!(
-            "[[camera]]\nname = \"attic\"\nfiles = {still:?}\nrepeat = true\nlive = true\nfps = 5\n\
+            "[[camera]]\nname = \"attic\"\nfiles = {still:?}\nrepeat = true\nlive = true\nfps = 25\n\
              motion = {{ floor = \"30s\", linger = \"500ms\" }}\n\
              [[rule]]\nname = \"burglar\"\ncameras = [\"attic\"]\nclasses = [\"Faces\"]\narmed_by = \"mqtt\"\nactions = [\"broker\"]\n\
              [action.broker]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:1\"\n"
