@@ -2,7 +2,7 @@
 # CARGO_TARGET_DIR is honoured throughout.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm test-web fleet cross deb test-board bench-arm bench-peers motion test-homeassistant lint
+.PHONY: help demo test test-arm test-web fleet cross deb test-board bench-arm bench-peers motion soak test-homeassistant lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -52,6 +52,12 @@ motion: ## the motion gate on a fixed camera's recording: frames classified, eve
 	cargo build --release
 	tests/motion/run.sh
 	cargo bench --bench motion
+
+MINUTES ?= 60
+soak: ## the daemon for MINUTES=60 while its broker is killed and a camera pulled: memory, threads, descriptors, latency; drawn in target/soak/soak.png
+	@cross/packages.sh test
+	cargo build --release --bin spotter --example soak
+	$${CARGO_TARGET_DIR:-target}/release/examples/soak --minutes $(MINUTES) --output $${CARGO_TARGET_DIR:-target}/soak
 
 lint: ## formatting and clippy, as the gate wants them
 	@cross/packages.sh build
