@@ -66,7 +66,7 @@ mod tests;
 pub use conv::{Conv, ConvRecipe, Strategy};
 pub use cpu::Kernel;
 pub use dense::{Dense, DenseRecipe};
-pub use elementwise::{Combine, Grid, Source, Target, combine, dequantize, quantize};
+pub use elementwise::{Combine, Grid, Source, Target, combine, dequantize, extend, quantize};
 pub use packed::Part;
 pub use pool::Pool;
 pub use pooling::{AveragePool, average_pool, global_average, max_pool};
