@@ -31,6 +31,7 @@ pub mod motion;
 mod onnx;
 pub mod panics;
 pub mod preprocess;
+mod priority;
 pub mod quantize;
 pub mod replay;
 pub mod rules;

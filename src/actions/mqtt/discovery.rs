@@ -201,6 +201,13 @@ impl Discovery {
         // No camera or view has such an id: a name has no `/`.
         let id = object_id("board/temperature");
         self.add(described, "sensor", &id, &id, temperature);
+        let refused = json!({
+            "name": "configuration refused", "device_class": "problem", "entity_category": "diagnostic",
+            "state_topic": described.topics.board(),
+            "value_template": "{{ 'ON' if value_json.refused else 'OFF' }}",
+        });
+        let id = object_id("board/refused");
+        self.add(described, "binary_sensor", &id, &id, refused);
     }
 
     /// <https://www.home-assistant.io/integrations/button.mqtt/>
