@@ -90,6 +90,8 @@ pub struct LoadOptions {
     pub cache: Option<PathBuf>,
     /// What is preferred where speed costs memory.
     pub memory: Memory,
+    /// How convolutions are computed; when absent, by a table of CPU and shape, which minds `memory`. For measurements.
+    pub strategy: Option<Strategy>,
 }
 
 /// What is preferred where speed costs memory.
@@ -230,7 +232,7 @@ impl Model {
         let ModelFiles { mut manifest, mut labels } = ModelFiles::beside(path)?;
         let engine = Engine::choose(options.engine.as_deref())?;
         let threads = options.threads.unwrap_or_else(cores::suitable_threads).max(1);
-        let strategy = strategy(purpose, options.memory);
+        let strategy = strategy(purpose, options);
         let place = place(path, &manifest, engine, strategy, purpose, options);
         if let Some(restored) = place.as_ref().and_then(|(folder, key)| cache::restore(folder, key, threads)) {
             return Model::of_cache(path, manifest, labels, restored, engine, start);
@@ -460,11 +462,12 @@ fn match_labels(
 }
 
 /// How convolutions are computed.
-fn strategy(purpose: Purpose, memory: Memory) -> Strategy {
-    match (purpose, memory) {
-        (Purpose::Lean, _) => Strategy::Direct,
-        (_, Memory::Compact) => Strategy::Compact,
-        (_, Memory::Fast) => Strategy::Auto,
+fn strategy(purpose: Purpose, options: &LoadOptions) -> Strategy {
+    match (purpose, options.strategy, options.memory) {
+        (Purpose::Lean, ..) => Strategy::Direct,
+        (_, Some(strategy), _) => strategy,
+        (_, None, Memory::Compact) => Strategy::Compact,
+        (_, None, Memory::Fast) => Strategy::Auto,
     }
 }
 
