@@ -21,6 +21,8 @@ pub mod control;
 pub mod daemon;
 pub mod files;
 pub mod float_bits;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod inputs;
 pub mod kernels;
 pub mod memory;

@@ -21,6 +21,8 @@ mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use mqtt::fuzz as fuzz_mqtt;
 pub use picture::Picture;
 pub use runner::{ActionHandle, ActionStatus, Health, close_all};
 

@@ -20,10 +20,15 @@
 mod access;
 mod acting;
 mod configuration;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod live;
 pub mod metrics;
 mod routes;
 mod server;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use fuzz::answer as fuzz;
 
 use std::path::PathBuf;
 use std::sync::Arc;

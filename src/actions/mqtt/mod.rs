@@ -22,6 +22,8 @@
 
 mod commands;
 mod discovery;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod judge;
 mod outbox;
 mod session;
@@ -29,6 +31,9 @@ mod snapshot;
 mod tls;
 pub mod topics;
 mod wire;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use fuzz::take as fuzz;
 
 use std::path::Path;
 use std::sync::Arc;
