@@ -64,7 +64,7 @@ begin() {
     if [ -e "$VIDEO" ]; then camera percentage_of_dropped_buffers=0; camera test_pattern=0; else modprobe vivid; fi
     # The driver's own text would cover a third of a small picture.
     camera osd_text_mode=2
-    for line in 17 18 22 27; do pull $line down; done
+    for pulled in 17 18 22 27; do pull $pulled down; done
     trace_gpio
     journal_from=$(journalctl -q -n 0 --show-cursor | sed -n 's/^-- cursor: //p')
 }
