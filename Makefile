@@ -2,7 +2,7 @@
 # CARGO_TARGET_DIR is honoured throughout.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm test-web fleet cross deb test-board bench-arm bench-peers motion test-homeassistant lint
+.PHONY: help demo test test-arm test-web fleet cross deb test-board test-pi bench-arm bench-peers motion soak test-homeassistant fuzz miri lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -41,6 +41,9 @@ deb: ## the Debian package for the boards: target/deb/spotter_VERSION_arm64.deb
 test-board: ## an emulated arm64 board with a camera, GPIO, systemd and a broker: the whole way, on the shipped unit
 	tests/board/run.sh
 
+test-pi: ## the rppal backend on an emulated Raspberry Pi 3B: levels read back from its registers, also after a panic and a SIGKILL
+	tests/pi/run.sh
+
 bench-arm: ## instructions that a whole VGG16 executes on emulated ARM cores, and a model of the inner loops
 	cross/count.sh
 
@@ -52,6 +55,20 @@ motion: ## the motion gate on a fixed camera's recording: frames classified, eve
 	cargo build --release
 	tests/motion/run.sh
 	cargo bench --bench motion
+
+SECONDS ?= 60
+fuzz: ## SECONDS=60 for each fuzz target: configuration, manifest, JPEG, raw frames, ONNX, MQTT, HTTP; crashes, hangs, memory
+	@cross/packages.sh fuzz
+	fuzz/run.sh $(SECONDS)
+
+MINUTES ?= 60
+soak: ## the daemon for MINUTES=60 while its broker is killed and a camera pulled: memory, threads, descriptors, latency; drawn in target/soak/soak.png
+	@cross/packages.sh test
+	cargo build --release --bin spotter --example soak
+	$${CARGO_TARGET_DIR:-target}/release/examples/soak --minutes $(MINUTES) --output $${CARGO_TARGET_DIR:-target}/soak
+
+miri: ## the scalar kernels, the thread pool and their memory under Miri (installs a nightly toolchain beside yours)
+	cross/miri.sh
 
 lint: ## formatting and clippy, as the gate wants them
 	@cross/packages.sh build

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every system package that Spotter's targets need, and their installation. The one place where packages are named.
 #
-#   cross/packages.sh PURPOSE...    install what is missing for these purposes (build demo test arm board count web peers homeassistant motion)
+#   cross/packages.sh PURPOSE...    install what is missing for these purposes (build demo test arm board count web peers homeassistant motion fuzz)
 #   cross/packages.sh --list PURPOSE...   print the names and do nothing
 #
 # For Debian 12 and 13 and Raspberry Pi OS of both (the names are the same on all four). As root, or through sudo.
@@ -26,6 +26,8 @@ packages_of() {
         homeassistant) packages_of test; echo ca-certificates python3-venv ;;
         # opencv-doc has the recording (100 MB to load), ffmpeg lays photos over it.
         motion) packages_of build; echo ffmpeg opencv-doc python3 ;;
+        # libFuzzer is C++.
+        fuzz) packages_of build; echo g++ ;;
         peers) packages_of build; echo ca-certificates python3-venv ;;
         # An emulator that takes plugins is built from Debian's source; objdump and llvm-mca look at what ran.
         count) packages_of arm; echo binutils-aarch64-linux-gnu dpkg-dev libglib2.0-dev llvm-19 ninja-build pkg-config ;;
@@ -41,7 +43,7 @@ say() { printf 'packages: %s\n' "$*" >&2; }
 names() { # of all purposes, one a line, each once
     local purpose
     for purpose in "$@"; do
-        packages_of "$purpose" || { say "no purpose '$purpose'; there are: build demo test arm board count web peers homeassistant motion"; exit 2; }
+        packages_of "$purpose" || { say "no purpose '$purpose'; there are: build demo test arm board count web peers homeassistant motion fuzz"; exit 2; }
     done | tr -s ' \n' '\n' | sort -u
 }
 

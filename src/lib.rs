@@ -21,6 +21,8 @@ pub mod control;
 pub mod daemon;
 pub mod files;
 pub mod float_bits;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod inputs;
 pub mod kernels;
 pub mod memory;
@@ -29,6 +31,7 @@ pub mod motion;
 mod onnx;
 pub mod panics;
 pub mod preprocess;
+mod priority;
 pub mod quantize;
 pub mod replay;
 pub mod rules;

@@ -56,6 +56,7 @@ fn exit_codes_tell_usage_configuration_and_run_time_apart() {
     check(&["classify", "--model", "Cargo.toml", "README.md"], 78, "Cargo.toml");
     check(&["classify", "--model", MODEL, "README.md"], 1, "README.md");
     check(&["bench", "--model", MODEL, "--kernel", "abacus"], 78, "abacus");
+    check(&["bench", "--model", MODEL, "--strategy", "abacus"], 2, "known are auto");
     check(&["doctor"], 0, "chosen");
 }
 
@@ -165,13 +166,33 @@ fn bench_prints_what_was_promised() {
     let (code, out, err) = run(&arguments);
     assert_eq!(code, Some(0), "{err}");
     let json: Value = serde_json::from_str(&out).unwrap();
-    for key in ["median_ms", "min_ms", "p95_ms", "load_ms", "peak_rss_bytes", "macs", "gmacs_per_s", "peak_gmacs_per_s"]
-    {
+    let times = ["median_ms", "min_ms", "p95_ms", "load_ms"];
+    let rates = ["peak_rss_bytes", "macs", "gmacs_per_s", "peak_gmacs_per_s", "bandwidth_gb_per_s"];
+    for key in times.iter().chain(&rates) {
         assert!(json[key].as_f64() > Some(0.0), "{key}: {out}");
     }
     // 13 convolutions, the picture and the head at least.
-    assert!(json["layers"].as_array().unwrap().len() >= 15, "{out}");
+    let layers = json["layers"].as_array().unwrap();
+    assert!(layers.len() >= 15, "{out}");
+    let shares: f64 = layers.iter().map(|layer| layer["share"].as_f64().unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-6, "{out}");
     assert_eq!(json["threads"].as_u64(), Some(1));
+}
+
+#[test]
+fn bench_takes_the_algorithm_that_is_asked_for() {
+    let names = |strategy: &str| -> Vec<String> {
+        let arguments =
+            ["bench", "--model", MODEL, "--runs", "1", "--threads", "1", "--strategy", strategy, "--format", "json"];
+        let (code, out, err) = run(&arguments);
+        assert_eq!(code, Some(0), "{err}");
+        let json: Value = serde_json::from_str(&out).unwrap();
+        let layers = json["layers"].as_array().unwrap();
+        layers.iter().map(|layer| layer["algorithm"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(!names("direct").iter().any(|name| name.starts_with("winograd")));
+    #[cfg(target_arch = "x86_64")]
+    assert!(names("winograd").iter().any(|name| name.starts_with("winograd")));
 }
 
 #[test]

@@ -21,6 +21,8 @@ mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use mqtt::fuzz as fuzz_mqtt;
 pub use picture::Picture;
 pub use runner::{ActionHandle, ActionStatus, Health, close_all};
 
@@ -67,6 +69,8 @@ pub struct Report {
     pub thermal: Thermal,
     /// How much less is done because of that, 0 to 3.
     pub thermal_step: usize,
+    /// Why the configuration that was read last is not in force.
+    pub refused: Option<Arc<String>>,
 }
 
 /// How a camera is.
@@ -268,7 +272,7 @@ impl<'a> Prepared<'a> {
 
     fn spawn(self, context: &Arc<Shared>) -> Result<ActionHandle, ActionError> {
         match self {
-            Self::Gpio(driver) => driver.spawn().map(ActionHandle::urgent),
+            Self::Gpio(driver) => driver.spawn(),
             Self::Mqtt(name, plan) => mqtt::spawn(name, plan, context),
             Self::Log(name, plan) => log::spawn(name, plan, context),
             Self::Hook(name, plan) => hook::spawn(name, plan, context),

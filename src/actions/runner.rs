@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{ActionContext, ActionError, Message};
 use crate::clock::Monotonic;
+use crate::priority::Priority;
 use crate::telemetry::Counter;
 
 /// Where an action's messages wait. None of these blocks for longer than it takes to move a few pointers.
@@ -153,12 +154,6 @@ impl ActionHandle {
         self.mailbox.push(message)
     }
 
-    /// The same action, to be told first.
-    pub(super) fn urgent(mut self) -> Self {
-        self.urgent = true;
-        self
-    }
-
     /// The same action, which has to know of other rules and cameras.
     pub(super) fn told_of_changes(mut self, tell: impl Fn(&ActionContext) + Send + Sync + 'static) -> Self {
         self.reconfigure = Some(Box::new(tell));
@@ -243,8 +238,28 @@ pub fn close_all<H: Borrow<ActionHandle>>(handles: &[H], limit: Duration) -> Vec
     handles().filter(|handle| !handle.ended.wait(left() + GRACE)).map(|handle| handle.name.clone()).collect()
 }
 
-/// Starts `work` on a thread named after the action.
+/// Starts `work` on a thread named after the action, behind the inference loop.
 pub(super) fn spawn(
+    name: Arc<str>,
+    mailbox: Arc<dyn Mailbox>,
+    status: Arc<StatusCell>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<ActionHandle, ActionError> {
+    spawn_with(Priority::Message, name, mailbox, status, work)
+}
+
+/// As [`spawn`], for an action that drives a pin: ahead of everything else, and told of an event first.
+pub(super) fn spawn_urgent(
+    name: Arc<str>,
+    mailbox: Arc<dyn Mailbox>,
+    status: Arc<StatusCell>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<ActionHandle, ActionError> {
+    spawn_with(Priority::Pin, name, mailbox, status, work)
+}
+
+fn spawn_with(
+    priority: Priority,
     name: Arc<str>,
     mailbox: Arc<dyn Mailbox>,
     status: Arc<StatusCell>,
@@ -254,10 +269,12 @@ pub(super) fn spawn(
     let guard = EndedGuard(ended.clone());
     let thread = std::thread::Builder::new().name(format!("action {name}")).spawn(move || {
         let _guard = guard;
+        priority.take();
         work();
     });
+    let urgent = priority == Priority::Pin;
     match thread {
-        Ok(_detached) => Ok(ActionHandle { name, mailbox, status, ended, urgent: false, reconfigure: None }),
+        Ok(_detached) => Ok(ActionHandle { name, mailbox, status, ended, urgent, reconfigure: None }),
         Err(source) => Err(ActionError::Thread { action: name, source }),
     }
 }

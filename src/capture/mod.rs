@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use frame::{Frame, PixelFormat, Rgb};
+#[cfg(any(test, fuzzing))]
+pub(crate) use process::fuzz_split;
 
 use crate::config::plan::{CameraPlan, SourcePlan};
 use crate::telemetry::CameraCounters;

@@ -21,6 +21,8 @@ use super::{CaptureError, Frame, Next, PixelFormat, Source};
 use crate::clock::Monotonic;
 use crate::telemetry::CameraCounters;
 use split::Splitter;
+#[cfg(any(test, fuzzing))]
+pub(crate) use split::fuzz_split;
 use stderr::StderrLog;
 
 /// How long the child and its children may take to end by themselves: `nvarguscamerasrc` leaves the camera unusable if it

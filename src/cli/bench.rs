@@ -28,6 +28,9 @@ pub(super) struct Bench {
     /// A kernel by name instead of the CPU's best one ("tract": tract's own operators)
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
+    /// How convolutions are computed, instead of by a table of CPU and shape: direct, winograd (where it is exact), auto
+    #[arg(long, value_name = "NAME")]
+    strategy: Option<Strategy>,
     /// The folder in which the packed model is kept from run to run: the first load is cold, the next one warm
     #[arg(long, value_name = "FOLDER")]
     cache: Option<PathBuf>,
@@ -49,20 +52,23 @@ impl Bench {
             threads: self.threads,
             cache: self.cache.clone(),
             memory: if self.compact { Memory::Compact } else { Memory::Fast },
+            strategy: self.strategy,
         };
         let mut model = Model::load(&self.model, &options).map_err(Failure::configuration)?;
         let load_peak = peak_rss();
         model.wait_until_kept();
         let input = noise(&model);
         model.run(&input).map_err(Failure::runtime)?;
-        let mut whole = Vec::new();
+        let mut whole = Vec::with_capacity(self.runs);
+        let mut layers = vec![Vec::with_capacity(self.runs); model.layers().len()];
         for _ in 0..self.runs {
             let start = Instant::now();
-            model.run(&input).map_err(Failure::runtime)?;
+            let (_, times) = model.run_timed(&input).map_err(Failure::runtime)?;
             whole.push(start.elapsed());
+            layers.iter_mut().zip(times).for_each(|(all, time)| all.push(time));
         }
         whole.sort_unstable();
-        let (_, times) = model.run_timed(&input).map_err(Failure::runtime)?;
+        let times: Vec<Duration> = layers.iter_mut().map(|all| median(all)).collect();
         let report = self.report(&model, &whole, &times, load_peak);
         if self.format == Format::Json {
             return print_json(&report);
@@ -76,23 +82,56 @@ impl Bench {
         let rank = |percent: usize| sorted[(sorted.len() * percent).div_ceil(100).saturating_sub(1)];
         let layers = model.layers();
         let macs: u64 = layers.iter().map(|l| l.macs).sum();
+        let load = model.load_report();
+        let all: Duration = times.iter().sum();
+        let peak_rss = peak_rss();
+        let peak = peak_gmacs_per_s(&load.kernel, load.threads);
+        let bandwidth = bandwidth_gb_per_s(load.threads);
         let layer = |(layer, time): (&crate::model::LayerInfo, &Duration)| {
+            let seconds = time.as_secs_f64().max(1e-9);
+            // A dense layer reads a weight of one byte for each multiplication.
+            let limit = if layer.algorithm == "dense" { Some(bandwidth) } else { peak };
             json!({
                 "name": layer.name, "algorithm": layer.algorithm, "ms": ms(*time), "macs": layer.macs,
-                "gmacs_per_s": layer.macs as f64 / time.as_secs_f64().max(1e-9) / 1e9,
+                "gmacs_per_s": layer.macs as f64 / seconds / 1e9, "share": seconds / all.as_secs_f64(),
+                "of_limit": limit.map(|limit| layer.macs as f64 / seconds / 1e9 / limit),
             })
         };
-        let load = model.load_report();
         json!({
             "median_ms": ms(rank(50)), "min_ms": ms(sorted[0]), "p95_ms": ms(rank(95)),
             "load_ms": ms(load.time), "cache": load.cache.to_string(), "load_peak_rss_bytes": load_peak,
-            "peak_rss_bytes": peak_rss(), "kernel": load.kernel, "threads": load.threads,
+            "peak_rss_bytes": peak_rss, "kernel": load.kernel, "threads": load.threads,
             "macs": macs, "gmacs_per_s": macs as f64 / rank(50).as_secs_f64() / 1e9,
-            "peak_gmacs_per_s": peak_gmacs_per_s(&load.kernel, load.threads),
+            "peak_gmacs_per_s": peak, "bandwidth_gb_per_s": bandwidth,
             "layers": std::iter::zip(&layers, times).map(layer).collect::<Vec<_>>(),
             "foreign": load.foreign.iter().map(|n| format!("{} ({})", n.name, n.op)).collect::<Vec<_>>(),
         })
     }
+}
+
+/// Zero for none: a layer that tract has optimised away.
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// What all threads together read from memory, in GB/s, the best of several times: the limit of dense layers.
+fn bandwidth_gb_per_s(threads: usize) -> f64 {
+    /// Larger than any cache that these boards and a desktop have.
+    const WORDS: usize = 16 << 20;
+    const TASK: usize = 64 << 10;
+    const TURNS: usize = 8;
+    let (pool, words) = (Pool::new(threads), vec![1u64; WORDS]);
+    let turn = || {
+        let start = Instant::now();
+        pool.run(WORDS / TASK, |task, _| {
+            let sum = words[task * TASK..][..TASK].iter().fold(0u64, |sum, word| sum.wrapping_add(*word));
+            std::hint::black_box(sum);
+        });
+        start.elapsed().as_secs_f64()
+    };
+    let best = (0..TURNS).map(|_| turn()).fold(f64::INFINITY, f64::min);
+    size_of_val(&words[..]) as f64 / best / 1e9
 }
 
 /// What the kernel's direct convolution reaches on a layer whose data stays in the cache (3x3, 256 channels, 14x14), the
@@ -155,11 +194,17 @@ pub(super) fn peak_rss() -> Option<u64> {
 
 fn print_text(report: &Value) {
     let number = |value: &Value| value.as_f64().unwrap_or_default();
-    println!("{:48} {:24} {:>9} {:>9}", "layer", "algorithm", "ms", "GMAC/s");
+    println!("{:48} {:24} {:>9} {:>9} {:>6} {:>9}", "layer", "algorithm", "ms", "GMAC/s", "share", "of limit");
     for layer in report["layers"].as_array().into_iter().flatten() {
         let (name, algorithm) =
             (layer["name"].as_str().unwrap_or_default(), layer["algorithm"].as_str().unwrap_or_default());
-        println!("{name:48} {algorithm:24} {:9.3} {:9.1}", number(&layer["ms"]), number(&layer["gmacs_per_s"]));
+        let [ms, rate, share] = ["ms", "gmacs_per_s", "share"].map(|key| number(&layer[key]));
+        let of_limit = layer["of_limit"].as_f64().filter(|ratio| *ratio > 0.0).map(|ratio| format!("{ratio:9.2}"));
+        println!(
+            "{name:48} {algorithm:24} {ms:9.3} {rate:9.1} {:5.1}% {}",
+            share * 100.0,
+            of_limit.unwrap_or_default()
+        );
     }
     for node in report["foreign"].as_array().into_iter().flatten() {
         println!("{:48} tract", node.as_str().unwrap_or_default());
@@ -171,7 +216,10 @@ fn print_text(report: &Value) {
         report["threads"]
     );
     if let Some(peak) = report["peak_gmacs_per_s"].as_f64() {
-        println!("{:.1} GMAC/s; the direct method's limit here is {peak:.1}", number(&report["gmacs_per_s"]));
+        let [rate, bandwidth] = ["gmacs_per_s", "bandwidth_gb_per_s"].map(|key| number(&report[key]));
+        println!(
+            "{rate:.1} GMAC/s; the limits here: direct multiplication {peak:.1} GMAC/s, memory {bandwidth:.1} GB/s"
+        );
     }
     let [loading, running] = ["load_peak_rss_bytes", "peak_rss_bytes"].map(|key| number(&report[key]) / 1e6);
     let cache = report["cache"].as_str().unwrap_or_default();

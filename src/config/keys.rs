@@ -204,7 +204,7 @@ pub const KEYS: &[Key] = &[
 
     key(Model, "path", STRING, Required, "the ONNX file; its manifest lies beside it", "\"models/vgg16-gap-caltech101.onnx\""),
     key(Model, "kernel", STRING, Means("the best for the CPU"), "the kernels by name; `tract` for tract's own", "\"generic\""),
-    key(Model, "threads", INTEGER, Means("all cores"), "threads for inference, 1 to 1024", "4"),
+    key(Model, "threads", INTEGER, Means("all cores, of big and small ones the big"), "threads for inference, 1 to 1024", "4"),
     key(Model, "memory", STRING, Default("\"fast\""), "`compact`: where speed costs memory, memory is spared; it changes something on ARM CPUs without dot product only", "\"compact\""),
     key(Model, "cache", STRING, Means("systemd's `$CACHE_DIRECTORY`, else `~/.cache/spotter`"), "the folder in which the packed model is kept for the next start, as large as the model; `none`: nowhere", "\"/var/cache/spotter\""),
 

@@ -135,7 +135,7 @@ pub struct ModelPlan {
     pub path: PathBuf,
     /// A kernel by name instead of the CPU's best one.
     pub kernel: Option<String>,
-    /// Threads of the kernel pool; all cores when absent.
+    /// Threads of the kernel pool; as many as suit the CPU when absent.
     pub threads: Option<usize>,
     /// Weights are held once, in about their own size, where speed would cost memory.
     pub compact: bool,

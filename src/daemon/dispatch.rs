@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::recorder::{Recorder, push_bounded};
+use super::recorder::Recorder;
 use crate::actions::{ActionHandle, CameraStatus, Health, Message, Picture, Report};
 use crate::config::Plan;
 use crate::config::plan::{ActionPlan, RulePlan, StationPlan};
@@ -119,7 +119,7 @@ impl Dispatcher {
         }
         for (_, event) in &events {
             log_event(event);
-            push_bounded(&mut self.recorder.lock().events, event.clone());
+            self.recorder.lock().happened(event.clone());
         }
         if pictured.is_empty() && turned_on.is_empty() {
             return;
@@ -313,7 +313,7 @@ mod tests {
         let acting = std::iter::zip(handles, plan.actions.iter().cloned());
         let acting: Vec<_> = acting.map(|(handle, plan)| Arc::new(Acting { handle, plan })).collect();
         let board = Arc::new(Board::new("garden".into()));
-        let dispatcher = Dispatcher::new(acting.clone(), &plan, Arc::new(Recorder::new()), board);
+        let dispatcher = Dispatcher::new(acting.clone(), &plan, Arc::new(Recorder::new(true)), board);
         for event in sent {
             dispatcher.events(vec![event], || panic!("no action here wants a picture"));
         }

@@ -100,6 +100,11 @@ impl Heat {
 mod tests {
     use super::*;
 
+    #[test]
+    fn each_step_halves_the_share_as_the_page_says() {
+        assert!(STEPS.iter().zip(1..).all(|(step, number)| step.share == 1 << number));
+    }
+
     fn warm(celsius: f64) -> Thermal {
         Thermal { celsius: Some(celsius), throttled: Some(false) }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cameras::Camera;
 use super::heat::Heat;
-use super::recorder::{Recorder, Sighting, push_bounded};
+use super::recorder::{Recorder, Sighting};
 use super::watch::Watcher;
 use crate::actions::{Picture, Report};
 use crate::capture::{Frame, Rgb, decode};
@@ -287,7 +287,7 @@ impl Inference {
             fired,
             picture,
         };
-        push_bounded(&mut record.sightings, sighting);
+        record.saw(sighting);
     }
 
     /// The frame that [`classify`](Self::classify) has just seen, of the camera `number`. It is moved out, not copied: the

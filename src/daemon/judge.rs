@@ -96,3 +96,65 @@ fn listener(plan: &Plan, input: &InputPlan, control: Arc<Control>) -> Listener {
     };
     Listener { plan: input.clone(), hear: Box::new(hear) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::capture::{Frame, PixelFormat};
+    use crate::clock::Monotonic;
+    use crate::config;
+    use crate::telemetry::CameraCounters;
+
+    fn plan(stations: &str) -> Plan {
+        let text = format!(
+            "[model]\npath = \"m\"\n[[camera]]\nname = \"belt\"\ndevice = \"x\"\n[[camera]]\nname = \"gate\"\ndevice = \"y\"\n{stations}\
+             [action.a]\ntype = \"log\"\n[action.b]\ntype = \"mqtt\"\nurl = \"mqtt://h\"\n"
+        );
+        config::parse(&text, Path::new("f.toml"), &|_| None).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn station(camera: &str, more: &str) -> Plan {
+        plan(&format!(
+            "[[station]]\nname = \"cups\"\ncamera = \"{camera}\"\nclasses = [\"cup\"]\npass = [\"a\"]\n{more}"
+        ))
+    }
+
+    /// Ten frames of each camera, 10 ms apart, after a part was asked for at 15 ms; those that are handed over.
+    fn handed_over(slots: &FrameSlots, control: &Control, began: Monotonic) -> Vec<(usize, u64)> {
+        let at = |number: u64| began + Duration::from_millis(10 * number);
+        let asked = began + Duration::from_millis(15);
+        control.send(Command::Judge { station: "cups".into(), part: None, asked }).unwrap();
+        for sequence in 0..10 {
+            for camera in [0, 1] {
+                let (format, data, captured) = (PixelFormat::Grey, vec![0], at(sequence));
+                let (width, height, stride, origin) = (1, 1, 1, None);
+                slots.put(camera, Frame { format, width, height, stride, data, captured, sequence, origin });
+            }
+        }
+        let mut taken: Vec<_> =
+            std::iter::from_fn(|| slots.take(Duration::ZERO)).map(|(camera, frame)| (camera, frame.sequence)).collect();
+        taken.sort_unstable();
+        taken
+    }
+
+    #[test]
+    fn a_parts_frame_is_reserved_by_the_stations_that_are_in_force() {
+        let slots = Arc::new(FrameSlots::new(&[Arc::<CameraCounters>::default(), Arc::default()]));
+        let control = Control::new(|| ());
+        let reservations = Reservations::attach(&slots, &control);
+        let number = |camera: &str| ["belt", "gate"].iter().position(|name| *name == camera);
+        let began = |seconds| Monotonic::from_duration(Duration::from_secs(seconds));
+        assert_eq!(handed_over(&slots, &control, began(1)), [(0, 9), (1, 9)], "no station yet");
+        reservations.set(&station("belt", "").stations, number);
+        assert_eq!(handed_over(&slots, &control, began(2)), [(0, 2), (0, 9), (1, 9)]);
+        // Another configuration: the frame is a later one, then another camera's, then nobody's.
+        reservations.set(&station("belt", "delay = \"30ms\"\n").stations, number);
+        assert_eq!(handed_over(&slots, &control, began(3)), [(0, 5), (0, 9), (1, 9)]);
+        reservations.set(&station("gate", "").stations, number);
+        assert_eq!(handed_over(&slots, &control, began(4)), [(0, 9), (1, 2), (1, 9)]);
+        reservations.set(&plan("").stations, number);
+        assert_eq!(handed_over(&slots, &control, began(5)), [(0, 9), (1, 9)]);
+    }
+}

@@ -62,8 +62,6 @@ pub(super) struct Loop<'a> {
     lines: Lines,
     notifier: Notifier,
     reloader: Reloader,
-    /// Why the configuration that was read last is not in force.
-    refusal: Option<String>,
     once: bool,
 }
 
@@ -122,7 +120,6 @@ impl<'a> Loop<'a> {
             lines,
             notifier: Notifier::from_environment(),
             reloader: Reloader::new(options.config.clone()),
-            refusal: None,
             once: options.once,
         })
     }
@@ -235,7 +232,8 @@ impl<'a> Loop<'a> {
         let (healthy, cameras) = (self.cameras.healthy(), self.cameras.all().len());
         let record = self.plumbing.recorder.lock();
         let last = record.events.back().map(|e| format!("; last event: {} ({})", e.rule, e.label)).unwrap_or_default();
-        let refusal = self.refusal.as_ref().map(|why| format!("; not in force: {why}")).unwrap_or_default();
+        let refusal = self.plumbing.board.refusal.load();
+        let refusal = refusal.as_ref().map(|why| format!("; not in force: {why}")).unwrap_or_default();
         format!("{healthy} of {cameras} cameras streaming{}{last}{refusal}", self.inference.heat())
     }
 }
@@ -274,8 +272,10 @@ impl Loop<'_> {
 
     fn refuse(&mut self, problem: &str) {
         log::error!("the configuration is not applied, and the one in force stays: {problem}");
-        self.plumbing.board.reloads.refused.increment();
-        self.refusal = Some(problem.lines().next().unwrap_or_default().to_owned());
+        let board = &self.plumbing.board;
+        board.reloads.refused.increment();
+        board.refusal.store(Some(Arc::new(problem.lines().next().unwrap_or_default().to_owned())));
+        board.touch();
     }
 
     /// Puts another configuration in force, between two frames. What is the same in both goes on.
@@ -311,7 +311,7 @@ impl Loop<'_> {
             page.show(&plan);
         }
         self.plumbing.board.reloads.applied.increment();
-        self.refusal = None;
+        self.plumbing.board.refusal.store(None);
         self.tell_of(&change, swapped, Monotonic::now().since(began));
         Ok(())
     }

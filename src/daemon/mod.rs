@@ -134,7 +134,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Summary, DaemonError> {
     };
     // The fault line is active from here until the model is loaded.
     let lines = Lines::open(&plan.lines);
-    let recorder = Arc::new(Recorder::new());
+    let recorder = Arc::new(Recorder::new(options.once));
     let mut board = Board::new(plan.device.as_str().into());
     board.sysfs = plan.thermal.as_ref().map_or(board.sysfs, |thermal| thermal.sysfs.clone());
     let board = Arc::new(board);

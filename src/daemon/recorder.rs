@@ -9,8 +9,10 @@ use crate::clock::Monotonic;
 use crate::rules::Event;
 use crate::telemetry::recent::Recent;
 
-/// How many views, events and edges a summary keeps; older ones make room.
-const KEPT: usize = 10_000;
+/// How many views, events and edges are kept for a summary; older ones make room.
+const FOR_A_SUMMARY: usize = 10_000;
+/// The same for a run without an end, of which the status line shows the last event.
+const FOR_THE_STATUS: usize = 16;
 
 /// One classified view of one frame.
 #[derive(Clone, Debug)]
@@ -57,11 +59,12 @@ pub struct Record {
     pub inference: Recent,
     /// From a frame's capture to the edge on the pin that it caused.
     pub capture_to_pin: Recent,
+    kept: usize,
 }
 
 impl Recorder {
-    /// Starts collecting.
-    pub(super) fn new() -> Self {
+    /// Starts collecting; as much as a summary wants if the run is to end with one (`once`).
+    pub(super) fn new(once: bool) -> Self {
         let record = Record {
             sightings: VecDeque::new(),
             events: VecDeque::new(),
@@ -71,6 +74,7 @@ impl Recorder {
             views: 0,
             inference: Recent::new(4096),
             capture_to_pin: Recent::new(4096),
+            kept: if once { FOR_A_SUMMARY } else { FOR_THE_STATUS },
         };
         Self { started: Monotonic::now(), record: Mutex::new(record) }
     }
@@ -93,7 +97,8 @@ impl Observer for Recorder {
         if let Some(event) = &edge.cause {
             record.capture_to_pin.add(edge.at.since(event.captured));
         }
-        push_bounded(&mut record.edges, edge.clone());
+        let kept = record.kept;
+        push_bounded(&mut record.edges, kept, edge.clone());
     }
 
     fn delivered(&self, action: &str, _event: &Event) {
@@ -101,10 +106,42 @@ impl Observer for Recorder {
     }
 }
 
-/// Appends; past [`KEPT`] the oldest goes.
-pub fn push_bounded<T>(queue: &mut VecDeque<T>, item: T) {
-    if queue.len() >= KEPT {
+impl Record {
+    /// A view has been classified.
+    pub(super) fn saw(&mut self, sighting: Sighting) {
+        push_bounded(&mut self.sightings, self.kept, sighting);
+    }
+
+    /// A rule or station has decided.
+    pub(super) fn happened(&mut self, event: Arc<Event>) {
+        push_bounded(&mut self.events, self.kept, event);
+    }
+}
+
+/// Appends; past `kept` the oldest goes.
+fn push_bounded<T>(queue: &mut VecDeque<T>, kept: usize, item: T) {
+    if queue.len() >= kept {
         queue.pop_front();
     }
     queue.push_back(item);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_an_end_keeps_little() {
+        for (once, kept) in [(true, FOR_A_SUMMARY), (false, FOR_THE_STATUS)] {
+            let recorder = Recorder::new(once);
+            for number in 0..FOR_A_SUMMARY + 5 {
+                let (camera, label) = (Arc::from("feeder"), Arc::from("wild_cat"));
+                let (region, title, fired) = (None, number.to_string(), Vec::new());
+                recorder.lock().saw(Sighting { camera, region, title, label, probability: 0.9, fired, picture: None });
+            }
+            let record = recorder.lock();
+            assert_eq!(record.sightings.len(), kept);
+            assert_eq!(record.sightings.back().map(|it| it.title.as_str()), Some("10004"));
+        }
+    }
 }

@@ -49,6 +49,7 @@ pub fn load_options(plan: &ModelPlan) -> LoadOptions {
         engine: plan.kernel.clone(),
         threads: plan.threads,
         memory: if plan.compact { Memory::Compact } else { Memory::Fast },
+        strategy: None,
         cache: match &plan.cache {
             CachePlan::Default => cache::default_folder(),
             CachePlan::None => None,

@@ -241,7 +241,8 @@ impl Watcher {
         }
         self.reported = now;
         let (thermal, thermal_step) = (thermal::read(&board.sysfs), board.thermal_step.load(Ordering::Relaxed));
-        Report { tops, cameras, thermal, thermal_step }
+        let refused = board.refusal.load_full();
+        Report { tops, cameras, thermal, thermal_step, refused }
     }
 
     /// The classes of a frame that a viewer gets a picture of.

@@ -13,7 +13,7 @@
 //! | `depthwise` | one input channel an output channel |
 //! | `dense` | the GEMV driver, generic over an inner loop (`dense::Stream`) |
 //! | `requantize` | i32 to codes; written once in plain Rust, compiled once per instruction set |
-//! | `pool`, `scratch` | threads; memory |
+//! | `pool`, [`cores`], `scratch` | threads; on which cores; memory |
 //! | `packed` | packed weights, in memory or in a mapped file |
 //! | `pooling` | max-pool, average pools |
 //! | `elementwise` | codes to floats and back; sums and products of two tensors |
@@ -36,6 +36,7 @@
 //! | `smlal` by lane | `i16` | 1 | weights `i16`, 4 outputs an instruction |
 
 mod conv;
+pub mod cores;
 mod cpu;
 #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "aarch64 has drivers of its own"))]
 mod dense;
@@ -68,7 +69,7 @@ mod tests;
 pub use conv::{Conv, ConvRecipe, Strategy};
 pub use cpu::Kernel;
 pub use dense::{Dense, DenseRecipe};
-pub use elementwise::{Combine, Grid, Source, Target, combine, dequantize, quantize};
+pub use elementwise::{Combine, Grid, Source, Target, combine, dequantize, extend, quantize};
 pub use packed::Part;
 pub use pool::Pool;
 pub use pooling::{AveragePool, average_pool, global_average, max_pool};

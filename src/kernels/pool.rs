@@ -18,6 +18,8 @@ use std::{
     thread::JoinHandle,
 };
 
+use super::cores;
+
 /// Turns of the waiting loop before a thread goes to sleep: 10 to 40 µs by CPU.
 const SPINS: u32 = 400;
 /// The bit of `gate` that lets workers in; the bits below count those inside.
@@ -71,7 +73,8 @@ unsafe impl Send for Shared {}
 impl Pool {
     /// A pool of `threads` threads, the caller's included (so 1 starts none; 0 counts as 1).
     ///
-    /// Where the system refuses a thread the pool is smaller: [`Pool::threads`] tells.
+    /// Its own threads keep to the largest cores that so many need; the caller's goes where the system puts a busy thread, which is a large
+    /// core as well. Where the system refuses a thread the pool is smaller: [`Pool::threads`] tells.
     pub fn new(threads: usize) -> Self {
         unsafe fn nothing(_: *const (), _: usize, _: usize) {}
         let shared = Arc::new(Shared {
@@ -91,7 +94,11 @@ impl Pool {
         for index in 1..threads {
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(format!("kernel-{index}"));
-            match thread.spawn(move || shared.work(index)) {
+            let work = move || {
+                cores::keep_to_largest(threads);
+                shared.work(index);
+            };
+            match thread.spawn(work) {
                 Ok(handle) => workers.push(handle),
                 Err(error) => {
                     log::warn!(

@@ -15,13 +15,16 @@ pub(crate) struct Epilogue {
     /// What the GEMM left out: the bias less the zero point's share.
     pub(crate) offset: Packed<i32>,
     pub(crate) multiplier: Buffer<f32>,
-    zero_point: i32,
+    pub(crate) zero_point: i32,
     /// The bounds of the code before the zero point is added.
-    low: f32,
-    high: f32,
+    pub(crate) low: f32,
+    pub(crate) high: f32,
 }
 
 impl Epilogue {
+    /// 1.5 * 2^23: see [`Epilogue::code`].
+    pub(crate) const ROUND: f32 = 12_582_912.0;
+
     /// For `groups` times `per_group` channels, each group padded to a multiple of `block`. `offsets` gives one by channel.
     pub(crate) fn new(
         packer: &mut Packer,
@@ -57,11 +60,10 @@ impl Epilogue {
     /// integer, ties to even, in the low bits of the sum.
     #[inline(always)]
     fn code(&self, acc: i32, multiplier: f32) -> u8 {
-        const ROUND: f32 = 12_582_912.0;
         let value = acc as f32 * multiplier;
         let value = if value < self.low { self.low } else { value };
         let value = if value > self.high { self.high } else { value };
-        ((value + ROUND).to_bits() as i32).wrapping_add(self.zero_point) as u8
+        ((value + Self::ROUND).to_bits() as i32).wrapping_add(self.zero_point) as u8
     }
 }
 

@@ -116,6 +116,20 @@ pub(crate) fn prefetch<T>(line: *const T) {
     let _ = line;
 }
 
+/// Fetches a cache line into L1, if the CPU likes to.
+#[cfg(not(target_arch = "aarch64"))]
+#[inline(always)]
+pub(crate) fn prefetch_near<T>(line: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch never faults, and SSE is part of x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(line.cast());
+    }
+    #[cfg(any(miri, not(target_arch = "x86_64")))]
+    let _ = line;
+}
+
 /// Working memory for [`Conv::run`](super::Conv::run) and [`Dense::run`](super::Dense::run): one a model, used by layer after layer.
 ///
 /// It grows to the largest layer's need at that layer's first run and allocates nothing afterwards.

@@ -20,7 +20,7 @@ use super::lower::{self, Foreign, Image, Lowered};
 use super::manifest::{Manifest, OutputKind};
 use super::program::{Program, Run, RunState, Watch};
 use super::trunk::cut_at_features;
-use crate::kernels::{Kernel, KernelError, Pool, Strategy};
+use crate::kernels::{Kernel, KernelError, Pool, Strategy, cores};
 use crate::memory;
 use crate::preprocess::{InputSpec, InputTensor, TensorFormat};
 
@@ -84,12 +84,14 @@ impl ModelFiles {
 pub struct LoadOptions {
     /// A kernel by name, or `tract` for tract's own ops; the CPU's best kernel when absent.
     pub engine: Option<String>,
-    /// Threads of the kernel pool; all cores when absent.
+    /// Threads of the kernel pool; when absent as many as [suit the CPU](crate::kernels::cores::suitable_threads).
     pub threads: Option<usize>,
     /// The folder in which packed models are kept from start to start; nowhere when absent.
     pub cache: Option<PathBuf>,
     /// What is preferred where speed costs memory.
     pub memory: Memory,
+    /// How convolutions are computed; when absent, by a table of CPU and shape, which minds `memory`. For measurements.
+    pub strategy: Option<Strategy>,
 }
 
 /// What is preferred where speed costs memory.
@@ -229,8 +231,8 @@ impl Model {
         let start = Instant::now();
         let ModelFiles { mut manifest, mut labels } = ModelFiles::beside(path)?;
         let engine = Engine::choose(options.engine.as_deref())?;
-        let threads = options.threads.unwrap_or_else(all_cores).max(1);
-        let strategy = strategy(purpose, options.memory);
+        let threads = options.threads.unwrap_or_else(cores::suitable_threads).max(1);
+        let strategy = strategy(purpose, options);
         let place = place(path, &manifest, engine, strategy, purpose, options);
         if let Some(restored) = place.as_ref().and_then(|(folder, key)| cache::restore(folder, key, threads)) {
             return Model::of_cache(path, manifest, labels, restored, engine, start);
@@ -440,10 +442,6 @@ fn input_spec(manifest: &Manifest, image: Option<Image>) -> InputSpec {
     InputSpec { height: manifest.height, width: manifest.width, format, preprocess: manifest.preprocess.clone() }
 }
 
-fn all_cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 fn match_labels(
     path: &Path,
     manifest: &Manifest,
@@ -464,11 +462,12 @@ fn match_labels(
 }
 
 /// How convolutions are computed.
-fn strategy(purpose: Purpose, memory: Memory) -> Strategy {
-    match (purpose, memory) {
-        (Purpose::Lean, _) => Strategy::Direct,
-        (_, Memory::Compact) => Strategy::Compact,
-        (_, Memory::Fast) => Strategy::Auto,
+fn strategy(purpose: Purpose, options: &LoadOptions) -> Strategy {
+    match (purpose, options.strategy, options.memory) {
+        (Purpose::Lean, ..) => Strategy::Direct,
+        (_, Some(strategy), _) => strategy,
+        (_, None, Memory::Compact) => Strategy::Compact,
+        (_, None, Memory::Fast) => Strategy::Auto,
     }
 }
 

@@ -276,7 +276,7 @@ pub struct Board {
     rules: ArcSwap<Vec<Arc<RuleBoard>>>,
     /// Where the time goes.
     pub stages: Stages,
-    /// How much less is done because of heat: 0 to 3.
+    /// How much less is done because of heat, 0 to 3: each step halves inference's share of the time.
     pub thermal_step: AtomicUsize,
     /// Where the temperature is read: `/sys`.
     pub sysfs: PathBuf,
@@ -284,6 +284,8 @@ pub struct Board {
     pub model: ArcSwapOption<ModelFacts>,
     /// Times the configuration was read again.
     pub reloads: Reloads,
+    /// Why the configuration that was read last is not in force.
+    pub refusal: ArcSwapOption<String>,
     /// What became of the parts that stations were asked for.
     pub parts: Parts,
     /// The last ones, oldest first.
@@ -396,6 +398,7 @@ impl Board {
             sysfs: "/sys".into(),
             model: ArcSwapOption::empty(),
             reloads: Reloads::default(),
+            refusal: ArcSwapOption::empty(),
             parts: Parts::default(),
             events: Recently::default(),
             event_pictures: Recently::default(),

@@ -31,7 +31,8 @@ const JPEG_QUALITY: u8 = 72;
 /// The maker of messages.
 pub(super) struct Live {
     board: Arc<Board>,
-    message: watch::Sender<Arc<str>>,
+    /// As it goes over the wire, made once: viewers share its bytes.
+    message: watch::Sender<Bytes>,
     joined: Notify,
     /// By the camera's name: the frame's number, and the picture as a browser takes it.
     pictures: Mutex<HashMap<Arc<str>, (u64, Bytes)>>,
@@ -55,11 +56,11 @@ struct Mark {
 
 impl Live {
     pub(super) fn new(board: Arc<Board>) -> Self {
-        Self { board, message: watch::Sender::new(Arc::from("")), joined: Notify::new(), pictures: Mutex::default() }
+        Self { board, message: watch::Sender::new(Bytes::new()), joined: Notify::new(), pictures: Mutex::default() }
     }
 
     /// Somebody looks: the present message, and those that follow.
-    pub(super) fn join(&self) -> watch::Receiver<Arc<str>> {
+    pub(super) fn join(&self) -> watch::Receiver<Bytes> {
         let mut receiver = self.message.subscribe();
         // What lies there may be from an earlier viewer's time.
         receiver.mark_unchanged();
@@ -104,7 +105,7 @@ impl Live {
                 // Ages and rates move without an event: once a second.
                 if version != sent || self.message.borrow().is_empty() || now.as_duration().subsec_millis() < 200 {
                     sent = version;
-                    self.message.send_replace(self.compose(&samples, &mark).to_string().into());
+                    self.message.send_replace(format!("data: {}\n\n", self.compose(&samples, &mark)).into());
                 }
                 tokio::time::sleep(TICK).await;
             } else {
@@ -169,6 +170,7 @@ impl Live {
             // Tells this run's events from another's.
             "run": board.started.as_duration().as_nanos().to_string(),
             "uptime": ago(board.started),
+            "refusal": board.refusal.load().as_deref(),
             "model": board.model.load().as_ref().map(|model| json!({
                 "file": model.file, "kernel": model.kernel, "threads": model.threads, "classes": model.classes,
                 "description": model.description,
@@ -227,12 +229,25 @@ impl Live {
             "captured": counters.captured.get(),
             "dropped": counters.dropped_error.get() + counters.dropped_short.get() + counters.dropped_corrupt.get()
                 + counters.dropped_stale.get() + counters.lost.get(),
-            "skipped": counters.skipped_still.get() + counters.skipped_rate.get() + counters.skipped_heat.get(),
+            "held_back": {
+                "still": counters.skipped_still.get(), "rate": counters.skipped_rate.get(), "heat": counters.skipped_heat.get(),
+            },
             "active": camera.active.load(Ordering::Relaxed),
+            "slower": slower(camera, self.board.thermal_step.load(Ordering::Relaxed)),
             "failed": counters.failed.get(),
             "picture": pictures.get(&camera.name).map(|(sequence, _)| sequence),
         })
     }
+}
+
+/// Why fewer frames are classified than could be.
+fn slower(camera: &CameraBoard, thermal_step: usize) -> Option<String> {
+    let hot = (thermal_step > 0).then(|| {
+        format!("the board is hot (thermal step {thermal_step}): inference gets 1/{} of the time", 1 << thermal_step)
+    });
+    let idle = !camera.active.load(Ordering::Relaxed);
+    let idle = idle.then(|| "nothing moves: a frame is classified now and then".to_owned());
+    hot.into_iter().chain(idle).reduce(|all, why| format!("{all}; {why}"))
 }
 
 fn rule(rule: &RuleBoard) -> Value {

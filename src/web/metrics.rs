@@ -85,6 +85,9 @@ fn daemon(page: &mut Exposition, board: &Board) {
     for (outcome, count) in [("applied", &board.reloads.applied), ("refused", &board.reloads.refused)] {
         page.sample("spotter_reloads_total", &[("outcome", outcome)], count.get());
     }
+    let refused = f64::from(u8::from(board.refusal.load().is_some()));
+    let help = "1 while the configuration that was read last is not in force: something is wrong with it.";
+    page.one("spotter_configuration_refused", "gauge", help, refused);
     let thermal = thermal::read(&board.sysfs);
     if let Some(celsius) = thermal.celsius {
         page.one("spotter_temperature_celsius", "gauge", "The hottest zone of the board.", celsius);

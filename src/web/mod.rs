@@ -20,10 +20,15 @@
 mod access;
 mod acting;
 mod configuration;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod live;
 pub mod metrics;
 mod routes;
 mod server;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use fuzz::answer as fuzz;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,6 +39,7 @@ use live::Live;
 
 use crate::config::Plan;
 use crate::control::Control;
+use crate::priority::Priority;
 use crate::telemetry::board::Board;
 
 /// What every request sees.
@@ -72,8 +78,7 @@ pub fn start(plan: &Plan, board: Arc<Board>, control: Arc<Control>) -> std::io::
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let (address, theirs) = (page.listen, shared.clone());
     let thread = std::thread::Builder::new().name("page".into()).spawn(move || {
-        // Behind everything that watches: a thread's own niceness (setpriority(2), NOTES).
-        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
+        Priority::Onlooker.take();
         runtime.block_on(async {
             tokio::select! {
                 () = server::serve(address, routes::routes(theirs.clone())) => {}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Form, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -149,10 +149,10 @@ async fn live(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response
     let messages =
         futures_util::stream::unfold((Some(hello), receiver, viewer), |(hello, mut receiver, viewer)| async {
             if let Some(hello) = hello {
-                return Some((Ok::<_, std::convert::Infallible>(hello), (None, receiver, viewer)));
+                return Some((Ok::<_, std::convert::Infallible>(Bytes::from(hello)), (None, receiver, viewer)));
             }
             receiver.changed().await.ok()?;
-            let message = format!("data: {}\n\n", &**receiver.borrow_and_update());
+            let message = receiver.borrow_and_update().clone();
             Some((Ok(message), (None, receiver, viewer)))
         });
     content("text/event-stream", Body::from_stream(messages))

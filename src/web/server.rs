@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::{self, Connection};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -38,11 +39,7 @@ pub(super) async fn serve(address: SocketAddr, routes: Router) {
             }
         };
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(routes.clone());
-        let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
-        builder.max_headers(HEADER_COUNT).max_buf_size(HEADER_SIZE);
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection = connection(stream, routes.clone());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 log::debug!("page: {error}");
@@ -50,6 +47,17 @@ pub(super) async fn serve(address: SocketAddr, routes: Router) {
             drop(permit);
         });
     }
+}
+
+/// Answers the requests of one connection, within the limits.
+pub(super) fn connection<S>(stream: S, routes: Router) -> Connection<TokioIo<S>, TowerToHyperService<Router>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
+    builder.max_headers(HEADER_COUNT).max_buf_size(HEADER_SIZE);
+    builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
 }
 
 async fn listen(address: SocketAddr) -> TcpListener {

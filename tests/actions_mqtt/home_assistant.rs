@@ -51,7 +51,7 @@ fn home_assistants_own_schemas_take_every_entity() {
     let broker = Broker::start();
     let watcher = Watcher::new(broker.port);
     let _rig = Rig::of(everything(broker.port), vec![rule("cat")], vec![siren()]);
-    wait_until("nine entities", || entities(&watcher).len() == 9);
+    wait_until("ten entities", || entities(&watcher).len() == 10);
     let entities = entities(&watcher);
     for component in ["binary_sensor", "switch", "sensor", "image", "button"] {
         assert!(entities.iter().any(|seen| seen.topic.contains(&format!("/{component}/"))), "{component}");
@@ -69,12 +69,12 @@ fn a_birth_is_answered_and_what_is_no_birth_is_not() {
     let broker = Broker::start();
     let watcher = Watcher::new(broker.port);
     let rig = Rig::of(everything(broker.port), vec![rule("cat")], vec![siren()]);
-    wait_until("the first discovery", || entities(&watcher).len() == 9);
+    wait_until("the first discovery", || entities(&watcher).len() == 10);
     watcher.publish("homeassistant/status", "offline");
     watcher.publish("homeassistant/status", "online");
-    wait_until("the second discovery", || entities(&watcher).len() == 18);
+    wait_until("the second discovery", || entities(&watcher).len() == 20);
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(entities(&watcher).len(), 18);
+    assert_eq!(entities(&watcher).len(), 20);
     // Neither is a command, nor are the entities that we hear of ourselves.
     assert_eq!(rig.handle.refused(), 0);
 }
@@ -87,7 +87,7 @@ fn the_entities_of_a_rule_that_is_no_more_are_removed_after_a_restart() {
     Watcher::new(broker.port).retain(other, foreign);
     let before = Rig::of(everything(broker.port), vec![rule("cat"), rule("dog")], vec![siren()]);
     let watcher = Watcher::new(broker.port);
-    wait_until("eleven entities and a foreign one", || entities(&watcher).len() == 12);
+    wait_until("twelve entities and a foreign one", || entities(&watcher).len() == 13);
     watcher.expect("spotter/garden/rule/dog/state", "OFF");
     assert!(before.handle.close(Duration::from_secs(4)));
     let _after = Rig::of(everything(broker.port), vec![rule("cat")], vec![siren()]);

@@ -27,14 +27,14 @@ fn the_birth_comes_first_then_discovery_and_every_state() {
     let broker = Broker::start();
     let watcher = Watcher::new(broker.port);
     let rig = Rig::new(MqttPlan { discovery: Some("homeassistant".into()), ..plan(broker.port) });
-    wait_until("ten messages", || watcher.all().len() >= 10);
+    wait_until("eleven messages", || watcher.all().len() >= 11);
     let seen = watcher.all();
     let topics: Vec<&str> = seen.iter().map(|seen| seen.topic.as_str()).collect();
     assert_eq!(topics[..3], [STATUS, "homeassistant/binary_sensor/garden/cat/config", SWITCH]);
-    assert!(topics[3..8].iter().all(|topic| topic.starts_with("homeassistant/")), "{topics:?}");
-    assert_eq!(topics[8..], [RULE, CAMERA]);
-    assert_eq!((seen[0].payload.as_str(), seen[8].payload.as_str()), ("online", "OFF"));
-    assert_eq!(seen[9].json()["state"], "degraded");
+    assert!(topics[3..9].iter().all(|topic| topic.starts_with("homeassistant/")), "{topics:?}");
+    assert_eq!(topics[9..], [RULE, CAMERA]);
+    assert_eq!((seen[0].payload.as_str(), seen[9].payload.as_str()), ("online", "OFF"));
+    assert_eq!(seen[10].json()["state"], "degraded");
 
     let sensor = seen[1].json();
     assert_eq!((&sensor["state_topic"], &sensor["availability_topic"]), (&RULE.into(), &STATUS.into()));

@@ -14,6 +14,7 @@ use super::support::{Broker, Watcher};
 use super::{EVENT, RULE, STATUS};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const BOARD: &str = "spotter/garden/board";
 const MODEL: &str = "vgg16-gap-caltech101";
 /// The longest that anything takes: a model is loaded, on a machine that has other work.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -181,6 +182,11 @@ fn what_did_not_change_goes_on_and_a_bad_file_changes_nothing() {
         assert!(!daemon.reload(text.as_deref()), "{why}");
         assert!(daemon.logged(why) > 0, "{why}: {:?}", daemon.log.lock().unwrap());
         wait_until("the status says so", || daemon.told("not in force: ") > 0);
+        assert_eq!(daemon.metric("spotter_configuration_refused"), Some(1.0));
+        // A report comes every ten seconds.
+        wait_until("the broker is told", || {
+            watcher.of(BOARD).last().is_some_and(|it| it.json()["refused"].is_string())
+        });
         daemon.expect_frames("sky");
     }
     assert_eq!(watcher.payloads(RULE), ["OFF", "ON"], "nothing of it was seen");
@@ -196,6 +202,8 @@ fn what_did_not_change_goes_on_and_a_bad_file_changes_nothing() {
         wait_until("it is taken away", || watcher.payloads(topic).last().is_some_and(String::is_empty));
     }
     assert_eq!(daemon.metric("spotter_camera_up{camera=\"sky\"}"), None);
+    assert_eq!(daemon.metric("spotter_configuration_refused"), Some(0.0));
+    wait_until("the broker is told", || watcher.of(BOARD).last().is_some_and(|it| it.json()["refused"].is_null()));
     assert_eq!(daemon.metric("spotter_camera_opens_total{camera=\"feeder\"}"), Some(1.0));
     assert_eq!(daemon.metric("spotter_reloads_total{outcome=\"applied\"}"), Some(2.0));
     assert_eq!(daemon.metric("spotter_reloads_total{outcome=\"refused\"}"), Some(3.0));

@@ -1,6 +1,7 @@
 //! The page in a real browser: Debian's Chromium, without a window, driven through its WebDriver. `make test-web` installs both.
 
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -209,6 +210,106 @@ fn a_wrong_token_gets_nothing() {
             body: new URLSearchParams({ action: 'spare' }) }).then((r) => r.status)";
         assert_eq!(window.ask(ask).await, json!(401));
         assert_eq!(window.ask("return document.querySelector('#action-spare').dataset.edges").await, json!("1"));
+        window.close().await;
+    });
+}
+
+/// Beside the demo's: a hot board, a camera before which nothing moves, a rule with a switch, and a broker that is away.
+fn troubled(folder: &Path) -> String {
+    let zone = folder.join("sys/class/thermal/thermal_zone0");
+    std::fs::create_dir_all(&zone).unwrap();
+    std::fs::write(zone.join("temp"), "79000\n").unwrap();
+    let [still, photos] = ["still", "photos"].map(|name| folder.join(name));
+    std::fs::create_dir(&still).unwrap();
+    let pizzas = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/photos/pizza")).unwrap();
+    let pizza = pizzas.map(|entry| entry.unwrap().path()).min().unwrap();
+    std::fs::copy(pizza, still.join("one.jpg")).unwrap();
+    Daemon::demo(&format!("token = {TOKEN:?}\nphotos = {photos:?}"))
+        .replace("[model]", &format!("thermal = {{ limit = 90, sysfs = {:?} }}\n[model]", folder.join("sys")))
+        .replace("repeat = true\nfps = 8\n", "repeat = true\nlive = true\nfps = 8\n")
+        // A rule that is on wants every frame, moving or not.
+        .replace("[[rule]]\n", "[[rule]]\ncameras = [\"feeder\"]\n")
+        + &format!(
+            "[[camera]]\nname = \"attic\"\nfiles = {still:?}\nrepeat = true\nlive = true\nfps = 25\n\
+             motion = {{ floor = \"30s\", linger = \"500ms\" }}\n\
+             [[rule]]\nname = \"burglar\"\ncameras = [\"attic\"]\nclasses = [\"Faces\"]\narmed_by = \"mqtt\"\nactions = [\"broker\"]\n\
+             [action.broker]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:1\"\n"
+        )
+}
+
+#[test]
+#[ignore = "needs Chromium: make test-web"]
+fn cameras_rules_pins_the_broker_and_the_last_hour_are_drawn_and_why_it_is_slow() {
+    run(async {
+        let daemon = Daemon::run(troubled);
+        daemon.wait_for("/readyz", |answer| answer.status == 200);
+        let window = Window::open(false, 1360, 1500).await;
+        window.go(&daemon, "/").await;
+        let says = |css: &str, words: &str| {
+            format!("const it = document.querySelector({css:?}); return !!it && it.innerText.includes({words:?})")
+        };
+        for (css, words) in [
+            ("#camera-feeder .chip", "streaming"),
+            ("#camera-feeder .figures", "since the last"),
+            ("#camera-feeder .why", "thermal step 1"),
+            ("#camera-feeder .why", "1/2 of the time"),
+            ("#camera-feeder .figures", "spared by heat"),
+            ("#camera-attic .why", "nothing moves"),
+            ("#camera-attic .figures", "still"),
+            ("#action-broker .chip", "degraded"),
+            ("#action-siren .figures", "waiting"),
+            ("#health", "79.0 °C"),
+        ] {
+            window.until(&says(css, words)).await;
+        }
+        window
+            .until("return /[1-9][0-9.]* frames\\/s/.test(document.querySelector('#camera-feeder .figures').innerText)")
+            .await;
+        // A rule's thresholds on the bar of its class, whenever that is among the first five.
+        window.until("return document.querySelectorAll('#camera-feeder .meter s').length >= 2").await;
+        window.until("return document.querySelector('#action-siren .level').getAttribute('d').includes('L')").await;
+        // A point every ten seconds: two make a line.
+        let lines = "return [...document.querySelectorAll('#health .curve')].filter((c) => c.getAttribute('d').includes('L')).length === 3";
+        window.until(lines).await;
+        window.ask("document.querySelector('#configuration').open = true").await;
+        window.until("return document.querySelector('#sections').innerText.includes('set, hidden')").await;
+        assert_eq!(window.ask(&format!("return document.body.innerText.includes({TOKEN:?})")).await, json!(false));
+        window.close().await;
+    });
+}
+
+#[test]
+#[ignore = "needs Chromium: make test-web"]
+fn a_rule_is_disarmed_a_photo_taken_and_another_configuration_shown() {
+    run(async {
+        let daemon = Daemon::run(troubled);
+        daemon.wait_for("/readyz", |answer| answer.status == 200);
+        let window = Window::open(false, 1360, 1500).await;
+        window.sign_in(&daemon, TOKEN).await;
+        let shown =
+            |css: &str| format!("const it = document.querySelector({css:?}); return !!it && it.checkVisibility()");
+        window.until(&shown("#rule-burglar button")).await;
+        window.click("#rule-burglar button").await;
+        window.until("return document.querySelector('#rule-burglar .chip').innerText === 'disarmed'").await;
+        window.click("#camera-attic .row button").await;
+        window.until("return document.querySelector('#photo').open").await;
+        window.client.find(Locator::Css("#label")).await.unwrap().send_keys("cat").await.unwrap();
+        window.click("#photo .primary").await;
+        window.until("return document.querySelector('#said').innerText.includes('cat')").await;
+        assert_eq!(std::fs::read_dir(daemon.path("photos/cat")).unwrap().count(), 1);
+
+        daemon.rewrite("[[rule");
+        window.click("#reload").await;
+        window.until(&shown("#refusal")).await;
+        // Without the second camera and all that hangs on it.
+        daemon.rewrite(&Daemon::demo(&format!("token = {TOKEN:?}")));
+        window.click("#reload").await;
+        window.until("return document.querySelector('#camera-attic') === null").await;
+        for gone in ["#rule-burglar", "#action-broker"] {
+            assert_eq!(window.ask(&format!("return document.querySelector({gone:?})")).await, Value::Null);
+        }
+        window.until("return !document.querySelector('#refusal').checkVisibility()").await;
+        window.until("return document.querySelectorAll('#rule-cat circle').length > 0").await;
         window.close().await;
     });
 }

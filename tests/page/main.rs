@@ -188,3 +188,21 @@ fn an_event_keeps_its_picture_for_the_page() {
     assert_eq!(daemon.get("/event/4294967295").status, 404);
     assert_eq!(daemon.get("/event/none").status, 400);
 }
+
+#[test]
+fn what_holds_a_board_back_is_said() {
+    let daemon = Daemon::run(|folder| {
+        let zone = folder.join("class/thermal/thermal_zone0");
+        std::fs::create_dir_all(&zone).unwrap();
+        std::fs::write(zone.join("temp"), "83500\n").unwrap();
+        let thermal = format!("thermal = {{ limit = 90, sysfs = {folder:?} }}\n[model]");
+        Daemon::demo("").replace("[model]", &thermal)
+    });
+    let state = daemon.wait_for("/api/state", |answer| answer.body.contains("thermal step 2"));
+    let state: serde_json::Value = serde_json::from_str(&state.body).unwrap();
+    let camera = &state["cameras"][0];
+    assert_eq!(camera["slower"], "the board is hot (thermal step 2): inference gets 1/4 of the time");
+    assert_eq!((&state["now"]["celsius"], &state["now"]["thermal_step"]), (&83.5.into(), &2.into()));
+    assert_eq!(camera["held_back"]["still"], 0);
+    assert_eq!(state["refusal"], serde_json::Value::Null);
+}

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ pub(crate) struct Daemon {
     child: Child,
     /// `127.0.0.1:PORT`
     pub(crate) host: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// An answer.
@@ -29,9 +29,13 @@ pub(crate) struct Answer {
 impl Daemon {
     /// The demo's photos as a camera, its rules, a simulated pin, and `[page]` with these lines.
     pub(crate) fn start(page: &str) -> Self {
-        let (root, folder) = (Path::new(env!("CARGO_MANIFEST_DIR")), tempfile::tempdir().unwrap());
-        let config = folder.path().join("spotter.toml");
-        let text = format!(
+        Self::run(|_| Self::demo(page))
+    }
+
+    /// What [`start`](Self::start) starts.
+    pub(crate) fn demo(page: &str) -> String {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        format!(
             "[device]\nname = \"garden\"\n[model]\npath = {:?}\nthreads = 1\n\
              [[camera]]\nname = \"feeder\"\nfiles = {:?}\nrepeat = true\nfps = 8\n\
              [[rule]]\nname = \"cat\"\nclasses = [\"wild_cat\", \"cougar_*\", \"leopards\"]\nactions = [\"siren\"]\n\
@@ -42,12 +46,19 @@ impl Daemon {
              [page]\nlisten = \"127.0.0.1:0\"\n{page}\n",
             root.join("models/vgg16-gap-caltech101.onnx"),
             root.join("tests/photos"),
-        );
-        std::fs::write(&config, text).unwrap();
+        )
+    }
+
+    /// With the configuration that `text` makes of the folder that it will lie in.
+    pub(crate) fn run(text: impl FnOnce(&Path) -> String) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("spotter.toml");
+        std::fs::write(&config, text(folder.path())).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_spotter"))
             .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .args(["run", "--config"])
             .arg(&config)
+            .env("STATE_DIRECTORY", folder.path())
             .env("RUST_LOG", "spotter=info")
             .env_remove("JOURNAL_STREAM")
             .stderr(Stdio::piped())
@@ -60,7 +71,17 @@ impl Daemon {
         });
         // The rest is read on, so that the daemon never waits for its log.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, host: host.expect("the daemon says where its page is"), _folder: folder }
+        Self { child, host: host.expect("the daemon says where its page is"), folder }
+    }
+
+    /// Of a file beside the configuration.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Another configuration; nobody has told the daemon yet.
+    pub(crate) fn rewrite(&self, text: &str) {
+        std::fs::write(self.path("spotter.toml"), text).unwrap();
     }
 
     /// One request as written here; `Host` and `Connection: close` are added.

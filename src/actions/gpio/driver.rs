@@ -68,7 +68,7 @@ impl Driver {
     /// Starts the thread.
     pub(in crate::actions) fn spawn(mut self) -> Result<ActionHandle, ActionError> {
         let (name, outbox, status) = (self.action.clone(), self.outbox.clone(), self.status.clone());
-        runner::spawn(name, outbox, status, move || self.run())
+        runner::spawn_urgent(name, outbox, status, move || self.run())
     }
 
     fn run(&mut self) {

@@ -201,6 +201,13 @@ impl Discovery {
         // No camera or view has such an id: a name has no `/`.
         let id = object_id("board/temperature");
         self.add(described, "sensor", &id, &id, temperature);
+        let refused = json!({
+            "name": "configuration refused", "device_class": "problem", "entity_category": "diagnostic",
+            "state_topic": described.topics.board(),
+            "value_template": "{{ 'ON' if value_json.refused else 'OFF' }}",
+        });
+        let id = object_id("board/refused");
+        self.add(described, "binary_sensor", &id, &id, refused);
     }
 
     /// <https://www.home-assistant.io/integrations/button.mqtt/>
@@ -271,7 +278,7 @@ mod tests {
             ("gärten/2", ["feeder_rate", "feeder", "rate"]),
         ] {
             let discovery = discovery(all, device, names);
-            assert_eq!(discovery.entities.len(), 11, "{device}");
+            assert_eq!(discovery.entities.len(), 12, "{device}");
             let mut seen = std::collections::HashSet::new();
             for (topic, payload) in &discovery.entities {
                 assert!(discovery.is_own(topic), "{topic}");

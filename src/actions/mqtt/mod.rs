@@ -12,7 +12,7 @@
 //! | `TOPIC/DEVICE/station/NAME/judge` | subscribed, QoS 2: the part's number or nothing asks for a verdict | not retained |
 //! | `TOPIC/DEVICE/camera/NAME/top`, `…/camera/NAME/region/REGION/top` | `{"label":…,"probability":…}` | retained; every 10 s, if it has changed |
 //! | `TOPIC/DEVICE/camera/NAME/rate` | `{"frames_per_second":…,"active":…}` | likewise |
-//! | `TOPIC/DEVICE/board` | `{"celsius":…,"throttled":…,"thermal_step":…}` | likewise |
+//! | `TOPIC/DEVICE/board` | `{"celsius":…,"throttled":…,"thermal_step":…,"refused":…}` | likewise |
 //! | `TOPIC/DEVICE/camera/NAME/snapshot` | the frame that last turned a rule on, as JPEG | retained; with `snapshots = true` |
 //! | `TOPIC/DEVICE/action/NAME/test` | `PRESS` | subscribed to, with `commands = true`; not to be retained |
 //! | `PREFIX/COMPONENT/DEVICE/ENTITY/config` | Home Assistant's discovery | retained; if a prefix is set; empty to remove an entity that is no more |
@@ -22,6 +22,8 @@
 
 mod commands;
 mod discovery;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod judge;
 mod outbox;
 mod session;
@@ -29,6 +31,9 @@ mod snapshot;
 mod tls;
 pub mod topics;
 mod wire;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use fuzz::take as fuzz;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -314,7 +314,8 @@ impl Inner {
         }
         let Thermal { celsius, throttled } = report.thermal;
         let celsius = celsius.map(|celsius| rounded(celsius, 2.0));
-        let json = json!({ "celsius": celsius, "throttled": throttled, "thermal_step": report.thermal_step });
+        let (step, refused) = (report.thermal_step, report.refused.as_deref());
+        let json = json!({ "celsius": celsius, "throttled": throttled, "thermal_step": step, "refused": refused });
         self.set_state(topics.board(), json.to_string());
     }
 
@@ -645,6 +646,7 @@ mod tests {
             cameras: vec![CameraReport { camera: "feeder".into(), frames_per_second: 14.96, active: false }],
             thermal: Thermal { celsius: Some(51.36), throttled: None },
             thermal_step: 1,
+            refused: None,
         };
         outbox.push(Message::Report(Arc::new(report.clone())));
         let sent = send_all(&outbox);
@@ -652,14 +654,18 @@ mod tests {
             ("camera/feeder/region/perch/top", r#"{"label":"wild_cat","probability":0.88}"#),
             ("camera/gate/top", r#"{"label":"cup","probability":0.5}"#),
             ("camera/feeder/rate", r#"{"active":false,"frames_per_second":15.0}"#),
-            ("board", r#"{"celsius":51.5,"thermal_step":1,"throttled":null}"#),
+            ("board", r#"{"celsius":51.5,"refused":null,"thermal_step":1,"throttled":null}"#),
         ];
         assert_eq!(summary(&sent), pairs(&expected));
         assert!(sent.iter().all(|one| one.retain));
         acknowledge(&sent);
         (report.tops[0].2, report.thermal.celsius, report.tops[1].1) = (0.875_1, Some(51.4), "mug".into());
+        report.refused = Some(Arc::new("no TOML".into()));
         outbox.push(Message::Report(Arc::new(report)));
-        let changed = [("camera/gate/top", r#"{"label":"mug","probability":0.5}"#)];
+        let changed = [
+            ("camera/gate/top", r#"{"label":"mug","probability":0.5}"#),
+            ("board", r#"{"celsius":51.5,"refused":"no TOML","thermal_step":1,"throttled":null}"#),
+        ];
         assert_eq!(summary(&send_all(&outbox)), pairs(&changed));
     }
 

@@ -83,7 +83,7 @@ impl Topics {
         }
     }
 
-    /// `{"celsius":…,"throttled":…,"thermal_step":…}`, retained.
+    /// `{"celsius":…,"throttled":…,"thermal_step":…,"refused":…}`, retained.
     pub fn board(&self) -> String {
         format!("{}/board", self.base)
     }

@@ -22,7 +22,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const PACKET_IDS: u16 = 512;
 
 /// The largest packets that come in and go out, in bytes.
-const LARGEST: (usize, usize) = (64 * 1024, 256 * 1024);
+pub(super) const LARGEST: (usize, usize) = (64 * 1024, 256 * 1024);
 
 /// What a connection is made of.
 pub(super) struct Address<'a> {

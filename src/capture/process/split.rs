@@ -144,6 +144,20 @@ impl Splitter {
     }
 }
 
+/// Cuts `stream`, which comes in pieces, for the fuzzer: nothing is in two pictures, and no picture is empty.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_split(format: PixelFormat, size: Option<[u32; 2]>, stream: &[u8]) {
+    let Ok(mut splitter) = Splitter::new(format, size) else { return };
+    let mut left = stream.len();
+    for bytes in stream.chunks(1021) {
+        splitter.push(bytes, Monotonic::default());
+        while let Some(picture) = splitter.next() {
+            assert!(!picture.data.is_empty());
+            left = left.checked_sub(picture.data.len()).expect("pictures are no larger than the stream");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,12 +6,15 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::Shape;
-use crate::kernels::direct::Micro;
+use crate::kernels::{
+    direct::Micro,
+    scratch::{LINE, prefetch_near},
+};
 
 /// Multiplied by 9, it is 1 modulo 2^32.
 const INVERSE_OF_9: i32 = 954_437_177;
-/// Groups of weights between the fetch of a line of U and its writing.
-const AHEAD: usize = 4;
+/// Groups of weights between their fetch into L1 and their use.
+const AHEAD: usize = 8;
 
 /// Vector of 16-bit lanes, for the transforms of inputs and weights.
 ///
@@ -29,8 +32,6 @@ pub(crate) unsafe trait Narrow: Copy {
     /// # Safety
     /// As the trait says.
     unsafe fn store(self, to: *mut i16);
-    /// Fetches a cache line that will be written; any address is allowed.
-    fn prefetch(_to: *const i16) {}
     /// # Safety
     /// As the trait says.
     unsafe fn add(self, other: Self) -> Self;
@@ -214,6 +215,10 @@ pub(crate) unsafe fn weights<N: Narrow, const LANES: usize>(
     position: usize,
 ) {
     for group in 0..groups {
+        let next = from.wrapping_add((group + AHEAD) * 9 * LANES);
+        for line in (0..9 * LANES).step_by(LINE) {
+            prefetch_near(next.wrapping_add(line));
+        }
         for lane in (0..LANES).step_by(N::LEN) {
             // SAFETY: the caller's promise.
             unsafe {
@@ -227,9 +232,6 @@ pub(crate) unsafe fn weights<N: Narrow, const LANES: usize>(
                 }
                 for row in 0..2 {
                     let to = to.add(row * 6 * position);
-                    for place in 0..6 {
-                        N::prefetch(to.wrapping_add(place * position + AHEAD * LANES));
-                    }
                     let g = [columns[0][row], columns[1][row], columns[2][row]];
                     let (inner, outer, ends) = (weights_1d(0, g), weights_1d(1, g), weights_1d(2, g));
                     ends[0].store(to);

@@ -4,7 +4,7 @@ use crate::kernels::{
     dense::Stream,
     depthwise::{Taps, Window},
     direct::{Micro, Tile},
-    requantize::{self, Epilogue, Sums, Target},
+    requantize::{Epilogue, Sums, Target},
     winograd::{self, Narrow, Patch, Shape, Transforms, Wide},
 };
 use std::arch::x86_64::*;
@@ -31,7 +31,7 @@ unsafe impl Micro for Vnni {
 
     unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
         // SAFETY: the contract of `Micro`.
-        unsafe { requantize_32(epilogue, first, sums, target) }
+        unsafe { requantize::<VECTORS>(epilogue, first, sums, target) }
     }
 }
 
@@ -54,7 +54,7 @@ unsafe impl Micro for VnniWide {
 
     unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
         // SAFETY: the contract of `Micro`.
-        unsafe { requantize_32(epilogue, first, sums, target) }
+        unsafe { requantize::<VECTORS>(epilogue, first, sums, target) }
     }
 }
 
@@ -164,7 +164,7 @@ unsafe impl Taps for Vnni {
 
     unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
         // SAFETY: the contract of `Taps`.
-        unsafe { requantize_32(epilogue, first, sums, target) }
+        unsafe { requantize::<VECTORS>(epilogue, first, sums, target) }
     }
 }
 
@@ -241,12 +241,6 @@ unsafe impl Narrow for Lanes16 {
     }
 
     #[inline(always)]
-    fn prefetch(to: *const i16) {
-        // SAFETY: a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(to.cast()) }
-    }
-
-    #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: the contract of `Narrow`.
         Self(unsafe { _mm512_add_epi16(self.0, other.0) })
@@ -318,12 +312,55 @@ unsafe impl Wide for Lanes32 {
 
 winograd::transforms!(VnniWide, Lanes16, Lanes32, 16 * VECTORS, 2, "avx512f,avx512bw");
 
+/// [`pixels`](crate::kernels::requantize::pixels) by hand. The compiler narrows with `vpmovdb` to memory, which takes longer on Zen than all the arithmetic; and
+/// a part of a block needs a mask, where it copies byte by byte.
+///
 /// # Safety
-/// As [`requantize::pixels`]; AVX-512 is available.
+/// As [`pixels`](crate::kernels::requantize::pixels) with `N = 16 * V`, and `V` is 2 or 4; AVX-512 is available.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn requantize_32(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
-    // SAFETY: the caller's promise.
-    unsafe { requantize::pixels::<32>(epilogue, first, sums, target) }
+unsafe fn requantize<const V: usize>(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
+    const { assert!(V == 2 || V == 4) };
+    // SAFETY: the caller's promise: `16 * V` channels from `first` exist in both.
+    let (offset, multiplier): ([__m512i; V], [__m512; V]) = unsafe {
+        let (offset, multiplier) = (epilogue.offset.as_ptr().add(first), epilogue.multiplier.as_ptr().add(first));
+        (
+            std::array::from_fn(|v| _mm512_loadu_si512(offset.add(16 * v).cast())),
+            std::array::from_fn(|v| _mm512_loadu_ps(multiplier.add(16 * v))),
+        )
+    };
+    let high = _mm512_set1_ps(epilogue.high);
+    let zero_point = _mm512_set1_epi32(epilogue.zero_point);
+    let least = _mm512_set1_epi8((epilogue.low as i32 + epilogue.zero_point) as i8);
+    // Packing works within quarters of a vector: quarter q of the result has the q-th four of each operand.
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let whole = target.channels == 16 * V;
+    let mask = u64::MAX >> (64 - target.channels);
+    for row in 0..sums.rows {
+        for column in 0..sums.columns {
+            // SAFETY: the caller's promise; the mask keeps to the channels that may be written.
+            unsafe {
+                let acc = sums.first.add((row * sums.across + column) * 16 * V);
+                let mut codes = [zero_point; 4];
+                for v in 0..V {
+                    let acc = _mm512_add_epi32(_mm512_loadu_si512(acc.add(16 * v).cast()), offset[v]);
+                    let value = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier[v]);
+                    // Ties go to even, and what is far below becomes the least integer.
+                    codes[v] = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_min_ps(value, high)), zero_point);
+                }
+                // Packing saturates: a negative code becomes 0.
+                let lower = _mm512_packus_epi32(codes[0], codes[1]);
+                let upper = if V == 4 { _mm512_packus_epi32(codes[2], codes[3]) } else { lower };
+                let codes = _mm512_max_epu8(_mm512_packus_epi16(lower, upper), least);
+                let codes = _mm512_permutexvar_epi32(order, codes);
+                let output = target.output.add(row * target.row + column * target.stride);
+                match (V, whole) {
+                    (2, true) => _mm256_storeu_si256(output.cast(), _mm512_castsi512_si256(codes)),
+                    (4, true) => _mm512_storeu_si512(output.cast(), codes),
+                    _ => _mm512_mask_storeu_epi8(output.cast(), mask, codes),
+                }
+            }
+        }
+    }
 }
 
 /// Outputs of a dense block: 4 vectors, so that with two k-groups at once 8 sums are under way.
@@ -343,7 +380,7 @@ unsafe impl Stream for Vnni {
 
     unsafe fn requantize(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
         // SAFETY: the contract of `Stream`.
-        unsafe { requantize_64(epilogue, first, sums, target) }
+        unsafe { requantize::<{ DENSE / 16 }>(epilogue, first, sums, target) }
     }
 }
 
@@ -370,12 +407,4 @@ unsafe fn stream(input: *const u8, weights: *const i8, groups: usize, acc: *mut 
         // SAFETY: 64 accumulators, on a cache line.
         unsafe { _mm512_store_si512(acc.add(16 * v).cast(), _mm512_add_epi32(even, odd)) };
     }
-}
-
-/// # Safety
-/// As [`requantize::pixels`]; AVX-512 is available.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn requantize_64(epilogue: &Epilogue, first: usize, sums: Sums, target: Target) {
-    // SAFETY: the caller's promise.
-    unsafe { requantize::pixels::<DENSE>(epilogue, first, sums, target) }
 }

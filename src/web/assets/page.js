@@ -16,7 +16,13 @@ function part(parent, key, build) {
     parts.set(key, element);
     parent.append(element.root);
   }
+  element.drawn = state;
   return element;
+}
+
+/** What this state has no more: another configuration is in force. */
+function removeOthers() {
+  for (const [key, element] of parts) if (element.drawn !== state) { element.root.remove(); parts.delete(key); }
 }
 
 function say(text) {
@@ -66,15 +72,17 @@ function buildCamera(camera) {
   image.addEventListener("load", () => { image.hidden = false; image.nextSibling.hidden = true; image.busy = false; });
   image.addEventListener("error", () => { image.busy = false; });
   const reason = make("p", "", "waiting for a frame"), badge = make("span", "chip");
-  const figures = make("p", "figures"), classes = make("div");
+  const figures = make("p", "figures"), slower = make("p", "why"), classes = make("div");
   const photo = make("button", "", "Training photo");
   photo.addEventListener("click", () => takePhoto(camera.name));
   const row = make("div", "row", null, photo);
-  const body = make("div", "body", null, make("div", "head", null, make("h3", "", camera.name), badge), figures, classes, row);
+  const body = make("div", "body", null, make("div", "head", null, make("h3", "", camera.name), badge), figures, slower, classes, row);
   const root = make("article", "card camera", null, make("div", "picture", null, image, reason), body);
   root.id = `camera-${camera.name}`;
-  return { root, image, reason, badge, figures, classes, row };
+  return { root, image, reason, badge, figures, slower, classes, row };
 }
+
+const HELD_BACK = { still: "still", rate: "over the rate", heat: "spared by heat" };
 
 function drawCamera(camera) {
   const it = part(at("cameras"), `camera ${camera.name}`, () => buildCamera(camera));
@@ -88,7 +96,9 @@ function drawCamera(camera) {
   if (camera.reason) { setText(it.reason, camera.reason); it.reason.hidden = false; it.image.hidden = true; }
   const rate = camera.fps === null ? "…" : camera.fps.toFixed(1);
   const figure = (value, words) => make("span", "", null, make("b", "", value), ` ${words}`);
-  it.figures.replaceChildren(figure(rate, "frames/s"), figure(ago(camera.age), "since the last"), figure(String(camera.dropped), "dropped"));
+  const held = Object.entries(camera.held_back).filter(([, count]) => count > 0).map(([cause, count]) => figure(String(count), HELD_BACK[cause]));
+  it.figures.replaceChildren(figure(rate, "frames/s"), figure(ago(camera.age), "since the last"), figure(String(camera.dropped), "dropped"), ...held);
+  setText(it.slower, camera.slower ?? "");
   for (const view of state.views.filter((view) => view.name === camera.name || view.name.startsWith(`${camera.name}/`))) drawView(it.classes, view);
 }
 
@@ -258,11 +268,14 @@ function draw() {
   document.title = `${state.device} · Spotter`;
   const model = state.model ? `${state.model.file} on ${state.model.kernel}, ${state.model.threads} thread${state.model.threads === 1 ? "" : "s"}` : "loading the model";
   setText(at("facts"), `Spotter ${state.version} · ${model} · up ${ago(state.uptime)}`);
+  at("refusal").hidden = state.refusal === null;
+  setText(at("refusal"), state.refusal === null ? "" : `The configuration that was read last is not in force: ${state.refusal}`);
   state.cameras.forEach(drawCamera);
   state.rules.forEach(drawRule);
   state.actions.forEach(drawAction);
   drawEvents();
   drawHealth();
+  removeOthers();
 }
 
 function link(text, className) {
