@@ -10,9 +10,9 @@ awk -v e="$exposure" 'BEGIN { exit !(e != "" && e <= 1.6) }' || fail "the unit's
 
 begin
 cp /share/scenarios/first_event.toml $config
-# An emulated core classifies some hundred times slower than a real one. Everything else of the unit is as shipped.
-printf '[Service]\nWatchdogSec=900\nTimeoutStartSec=300\n' | drop_in emulation
-say "drop-in for emulation: WatchdogSec=900, TimeoutStartSec=300"
+# An emulated core classifies some hundred times slower than a real one, and a stop waits for the frame in hand. All else is as shipped.
+printf '[Service]\nWatchdogSec=900\nTimeoutStartSec=300\nTimeoutStopSec=300\n' | drop_in emulation
+say "drop-in for emulation: WatchdogSec=900, TimeoutStartSec=300, TimeoutStopSec=300"
 spotter check --config /etc/spotter/spotter.toml || fail "spotter check refuses the scenario's configuration"
 
 pull $line up
