@@ -46,6 +46,7 @@ pub(crate) struct Layer<'a> {
     /// `[out][kernel height][kernel width][in / groups]`
     pub(crate) weights: &'a [i8],
     /// The last axis of the weights has two for each one, which add up to it. Only for depthwise layers.
+    #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "its kernels are told of copies instead"))]
     pub(crate) pairs: bool,
     pub(crate) bias: &'a [i32],
     pub(crate) requantize: &'a Requantize,
