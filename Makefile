@@ -2,10 +2,10 @@
 # CARGO_TARGET_DIR is honoured throughout.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm test-web fleet cross deb test-board test-pi bench-arm bench-peers motion soak test-homeassistant fuzz miri lint
+.PHONY: help demo test test-arm test-web fleet cross deb test-board test-board-all test-pi bench-arm bench-peers motion soak test-homeassistant fuzz miri lint
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
 demo: ## photos in, the shipped VGG16, two rules, a simulated pin and a broker of its own; ends by itself with a summary
 	@cross/packages.sh demo
@@ -38,8 +38,11 @@ cross: ## an aarch64 binary: target/aarch64-unknown-linux-gnu/dist/spotter
 deb: ## the Debian package for the boards: target/deb/spotter_VERSION_arm64.deb
 	packaging/deb.sh
 
-test-board: ## an emulated arm64 board with a camera, GPIO, systemd and a broker: the whole way, on the shipped unit
+test-board: ## the package on an emulated arm64 board with a camera, GPIO, systemd and a broker: the scenarios that the gate runs
 	tests/board/run.sh
+
+test-board-all: ## every scenario of tests/board, thoroughly, as a cortex-a72 and as a cortex-a76: some hours
+	tests/board/run.sh --all
 
 test-pi: ## the rppal backend on an emulated Raspberry Pi 3B: levels read back from its registers, also after a panic and a SIGKILL
 	tests/pi/run.sh

@@ -21,7 +21,7 @@ packages_of() {
         # the C library is for the emulated programs.
         arm) packages_of build; echo binutils ca-certificates g++ libc6-arm64-cross python3-venv ;;
         # qemu-system-arm boots the board; the others build its image: a root file system, an initrd, a kernel's modules.
-        board) packages_of arm; echo cpio debian-archive-keyring e2fsprogs gzip kmod mmdebstrap qemu-system-arm xz-utils ;;
+        board) packages_of arm; echo cpio debian-archive-keyring e2fsprogs gzip kmod mmdebstrap openssl qemu-system-arm xz-utils ;;
         # Home Assistant's own schemas come from PyPI into an environment.
         homeassistant) packages_of test; echo ca-certificates python3-venv ;;
         # opencv-doc has the recording (100 MB to load), ffmpeg lays photos over it.

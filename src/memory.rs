@@ -25,6 +25,22 @@ pub fn return_large_blocks() {
     }
 }
 
+/// Asks the system to back a large block, which nobody has written to yet, by few large pages instead of many small ones: a first touch costs
+/// a fault each. Advice only, of which a system without large pages takes no notice.
+pub fn prefer_large_pages<T>(block: &mut [T]) {
+    const PAGE: usize = 4096;
+    let (from, to) = (block.as_ptr().addr().next_multiple_of(PAGE), block.as_ptr_range().end.addr() / PAGE * PAGE);
+    if to <= from {
+        return;
+    }
+    let start = block.as_mut_ptr().cast::<u8>().wrapping_add(from - block.as_ptr().addr());
+    // SAFETY: whole pages within the block; how they are backed changes nothing that is in them.
+    let advised = unsafe { rustix::mm::madvise(start.cast(), to - from, rustix::mm::Advice::LinuxHugepage) };
+    if let Err(error) = advised {
+        log::trace!("the system has no large pages: {error}");
+    }
+}
+
 /// A part of a file, mapped for reading: its pages are the page cache's own, read when they are first touched and dropped when memory is short.
 ///
 /// The file must not be cut short while it is mapped (reading a page that is gone is a bus error), so only files are mapped that are
@@ -95,6 +111,15 @@ mod tests {
         let mapping = Mapping::new(&file, 1 << 16, 100_000).unwrap();
         drop(file);
         assert_eq!(*mapping, bytes[1 << 16..][..100_000]);
+    }
+
+    #[test]
+    fn large_pages_change_nothing_that_a_block_holds() {
+        for length in [0, 1, 5000, 3 << 20] {
+            let mut block: Vec<u32> = (0..length).collect();
+            prefer_large_pages(&mut block);
+            assert!(block.iter().enumerate().all(|(i, v)| i == *v as usize), "{length}");
+        }
     }
 
     #[test]

@@ -182,6 +182,80 @@ fn graphs_that_ask_for_too_much() {
     });
 }
 
+/// A few constants that tract would make gigabytes of when it reads the graph.
+#[test]
+fn constants_that_unfold() {
+    let ones = |name: &str, dims: &[i64]| TensorProto {
+        name: name.into(),
+        dims: dims.into(),
+        data_type: 1,
+        float_data: vec![1.0; dims.iter().product::<i64>() as usize],
+        ..TensorProto::default()
+    };
+    let refused = |name: &str, nodes: &[NodeProto], constants: &[TensorProto]| {
+        let bytes = greedy(|graph| {
+            graph.node.extend(nodes.iter().cloned());
+            graph.initializer.extend(constants.iter().cloned());
+            // read, so that it is made
+            let scores = std::mem::replace(&mut graph.output[0].name, "sum".into());
+            graph.node.push(node("ReduceMax", &["huge"], "largest"));
+            graph.node.push(node("Add", &[&scores, "largest"], "sum"));
+        });
+        assert!(bytes.len() < 2_000_000);
+        let case = Case::new(&bytes, MANIFEST);
+        let message = case.load().err().unwrap_or_else(|| panic!("{name} loads")).to_string();
+        assert!(message.contains("too large"), "{name}: {message}");
+        let photos = [Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/photos/wild_cat/image_0006.jpg")];
+        let output = case.folder.path().join("int8.onnx");
+        let options = spotter::quantize::Options {
+            method: Default::default(),
+            keep_float: Vec::new(),
+            quantize_output: false,
+            bias_correction: true,
+            threads: Some(1),
+        };
+        let error = spotter::quantize::quantize(&case.path(), &photos, &[], &output, &options, &mut |_| ());
+        assert!(error.unwrap_err().to_string().contains("too large"), "{name}, to be quantised");
+    };
+    let transposed = node("Transpose", &["column"], "row");
+    for op in ["MatMul", "Add", "Mul"] {
+        let nodes = [transposed.clone(), node(op, &["column", "row"], "huge")];
+        refused(op, &nodes, &[ones("column", &[65_536, 1])]);
+    }
+    let large = shape("shape", &[1 << 10, 1 << 10, 200]);
+    refused("ConstantOfShape", &[node("ConstantOfShape", &["shape"], "huge")], std::slice::from_ref(&large));
+    refused("Expand", &[node("Expand", &["one", "shape"], "huge")], &[ones("one", &[1]), large.clone()]);
+    refused(
+        "Tile",
+        &[node("Tile", &["some", "times"], "huge")],
+        &[ones("some", &[8, 8]), shape("times", &[1024, 1024])],
+    );
+    refused(
+        "Pad",
+        &[node("Pad", &["some", "ends"], "huge")],
+        &[ones("some", &[1, 1]), shape("ends", &[0, 0, 65_536, 65_536])],
+    );
+    refused(
+        "Gather",
+        &[node("Gather", &["some", "which"], "huge")],
+        &[ones("some", &[1, 65_536]), shape("which", &[0; 65_536])],
+    );
+    let scalar = |name: &str, value: i64| TensorProto { dims: Vec::new(), ..shape(name, &[value]) };
+    let cast = AttributeProto { name: "to".into(), i: 1, r#type: 2, ..AttributeProto::default() };
+    let ranged = [
+        node("Mul", &["side", "side"], "area"),
+        node("Range", &["from", "area", "step"], "numbers"),
+        NodeProto { attribute: vec![cast], ..node("Cast", &["numbers"], "huge") },
+    ];
+    refused("Range", &ranged, &[scalar("side", 65_536), scalar("from", 0), scalar("step", 1)]);
+    // each below any limit for one tensor, and forty of them
+    let many: Vec<NodeProto> = (0..40)
+        .map(|i| node("ConstantOfShape", &["shape"], &format!("large_{i}")))
+        .chain([node("Sum", &["large_0", "large_1"], "huge")])
+        .collect();
+    refused("many", &many, &[large]);
+}
+
 /// Graphs within graphs are checked as the outermost is; no depth exhausts the stack.
 #[test]
 fn graphs_within_graphs() {

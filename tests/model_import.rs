@@ -69,7 +69,9 @@ fn check(name: &str) {
         let options = LoadOptions { engine: Some(kernel.to_string()), threads: Some(1), ..LoadOptions::default() };
         // with pools inside of convolutions, nobody sees what the convolution makes
         let mut apart = Model::load_unfused(&folder().join(format!("{name}.onnx")), &options).unwrap();
-        let found = (apart.trace(&input).unwrap(), model.run(&input).unwrap());
+        let mut found = (apart.trace(&input).unwrap(), model.run(&input).unwrap());
+        // the copies for 9-bit weights, which some kernels do not need, are none of the graph's
+        found.0.retain(|(node, ..)| !node.ends_with(".twice"));
         assert_eq!(apart.run(&input).unwrap(), found.1, "{name}: fused pools change the scores");
         let scores = &found.1;
         let largest = expected.iter().fold(0f32, |m, s| m.max(s.abs()));

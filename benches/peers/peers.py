@@ -1,10 +1,12 @@
-"""The full int8 VGG16 on this machine: Spotter beside onnxruntime and OpenVINO, in turns, as ratios.
+"""The full int8 VGG16 on this machine, or any other ONNX file: Spotter beside its peers, in turns, as ratios.
 
-    python peers.py --spotter target/release/spotter --models target/peers [--threads 1 2] [--rounds 5] [--runs 7] [--json]
+    python peers.py --spotter target/release/spotter --models target/peers [--threads 1 2] [--rounds 5] [--runs 7] [--engines ...] [--json]
+    python peers.py --model mobilenet.onnx [...]
 
 In each round every engine is measured once, in a process of its own that ends before the next one begins, so that none has the other's threads or caches
 beside it; what is shown is the median over the rounds of each engine's median. Load and a warm-up are not in the times. Each engine gets the form of the
-network that it is fastest with: OpenVINO takes the QDQ form, Spotter and onnxruntime QLinearConv, LiteRT and ncnn files of their own.
+network that it is fastest with: OpenVINO takes the QDQ form, Spotter and onnxruntime QLinearConv, LiteRT and ncnn files of their own. With `--model` Spotter and
+onnxruntime get that file. `--strategy direct` is Spotter without Winograd.
 """
 import argparse
 import json
@@ -13,9 +15,20 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 ENGINES = ["spotter", "openvino", "litert", "onnxruntime", "ncnn"]
+# Those that take any ONNX file, quantised as onnxruntime writes it.
+GENERAL = ["spotter", "onnxruntime"]
+MANIFEST = """[input]
+name = "{name}"
+size = [{height}, {width}]
+preprocess = "torchvision"
+
+[output]
+kind = "logits"
+"""
 
 
 def timed(run, runs):
@@ -46,9 +59,11 @@ def onnxruntime(models, threads, runs):
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    session = ort.InferenceSession(str(models / "vgg16-qoperator.onnx"), options, providers=["CPUExecutionProvider"])
-    data = np.zeros((1, 3, 224, 224), np.float32)
-    return timed(lambda: session.run(None, {"input": data}), runs)
+    path = models if models.is_file() else models / "vgg16-qoperator.onnx"
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    [image] = session.get_inputs()
+    data = np.zeros([side if isinstance(side, int) else 1 for side in image.shape], np.float32)
+    return timed(lambda: session.run(None, {image.name: data}), runs)
 
 
 def litert(models, threads, runs):
@@ -93,7 +108,8 @@ def one(arguments):
 
 def measure(engine, threads, arguments):
     if engine == "spotter":
-        command = [arguments.spotter, "bench", "--model", arguments.models / "vgg16-qoperator.onnx", "--format", "json"]
+        path = arguments.models if arguments.models.is_file() else arguments.models / "vgg16-qoperator.onnx"
+        command = [arguments.spotter, "bench", "--model", path, "--strategy", arguments.strategy, "--format", "json"]
     else:
         command = [sys.executable, __file__, "--one", engine, "--models", arguments.models]
     command += ["--threads", threads, "--runs", arguments.runs]
@@ -101,10 +117,27 @@ def measure(engine, threads, arguments):
     return json.loads(result.stdout[result.stdout.index("{"):])
 
 
+def with_manifest(path, folder):
+    """The model's path, or where there is no manifest beside it that of a link in `folder` with one that serves to measure."""
+    if path.with_suffix(".toml").exists():
+        return path
+    import onnx
+
+    image = onnx.load(str(path)).graph.input[0]
+    height, width = (dim.dim_value for dim in image.type.tensor_type.shape.dim[-2:])
+    link = folder / path.name
+    link.symlink_to(path.resolve())
+    link.with_suffix(".toml").write_text(MANIFEST.format(name=image.name, height=height, width=width))
+    return link
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spotter", default="target/release/spotter")
-    parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path("target/peers"))
+    parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path("target/peers"), help="the folder with VGG16's forms")
+    parser.add_argument("--model", type=pathlib.Path, help="an ONNX file instead of VGG16")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, help="which ones; Spotter is always there")
+    parser.add_argument("--strategy", default="auto", help="how Spotter computes convolutions: auto, direct, winograd")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=7)
@@ -113,13 +146,22 @@ def main():
     arguments = parser.parse_args()
     if arguments.one:
         return one(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.model:
+            arguments.models = with_manifest(arguments.model, pathlib.Path(folder))
+        compare(arguments)
+
+
+def compare(arguments):
+    known = GENERAL if arguments.model else ENGINES
+    engines = [engine for engine in known if engine == "spotter" or engine in (arguments.engines or known)]
     table = []
     for threads in arguments.threads:
         rounds = []
         for number in range(arguments.rounds):
             print(f"{threads} threads, round {number + 1} of {arguments.rounds}", file=sys.stderr)
-            rounds.append({engine: measure(engine, threads, arguments) for engine in ENGINES})
-        for engine in ENGINES:
+            rounds.append({engine: measure(engine, threads, arguments) for engine in engines})
+        for engine in engines:
             ratios = [turn["spotter"]["median_ms"] / turn[engine]["median_ms"] for turn in rounds]
             median = statistics.median(turn[engine]["median_ms"] for turn in rounds)
             peak = max(turn[engine]["peak_rss_bytes"] for turn in rounds)

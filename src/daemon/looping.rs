@@ -146,6 +146,8 @@ impl<'a> Loop<'a> {
                 self.obey(&command);
             }
             self.take_what_was_read()?;
+            #[cfg(feature = "faults")]
+            super::faults::inject();
             let now = Monotonic::now();
             let schedules = self.plan.rules.iter().any(|rule| rule.schedule.is_some());
             let shown = self.wall.read(now, schedules);

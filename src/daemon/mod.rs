@@ -15,6 +15,8 @@ mod arming;
 mod cameras;
 mod change;
 mod dispatch;
+#[cfg(feature = "faults")]
+mod faults;
 mod heat;
 mod inference;
 mod judge;

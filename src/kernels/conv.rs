@@ -45,6 +45,9 @@ pub(crate) struct Layer<'a> {
     pub(crate) spec: &'a ConvSpec,
     /// `[out][kernel height][kernel width][in / groups]`
     pub(crate) weights: &'a [i8],
+    /// The last axis of the weights has two for each one, which add up to it. Only for depthwise layers.
+    #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "its kernels are told of copies instead"))]
+    pub(crate) pairs: bool,
     pub(crate) bias: &'a [i32],
     pub(crate) requantize: &'a Requantize,
 }
@@ -86,6 +89,7 @@ pub struct ConvRecipe {
     kernel: Kernel,
     strategy: Strategy,
     spec: ConvSpec,
+    pairs: bool,
     requantize: Requantize,
     decisions: Vec<bool>,
 }
@@ -117,7 +121,39 @@ impl Conv {
         bias: &[i32],
         requantize: Requantize,
     ) -> Result<Self, KernelError> {
-        let recipe = ConvRecipe { kernel, strategy, spec, requantize, decisions: Vec::new() };
+        Self::checked(
+            ConvRecipe { kernel, strategy, spec, pairs: false, requantize, decisions: Vec::new() },
+            weights,
+            bias,
+        )
+    }
+
+    /// A depthwise convolution whose weights have 9 bits: two values in place of each one, side by side, that add up to it.
+    ///
+    /// # Errors
+    /// As [`Conv::new`], and when the layer is not depthwise or the kernel does not [take it](Conv::takes_pairs).
+    pub fn of_pairs(
+        kernel: Kernel,
+        spec: ConvSpec,
+        weights: &[i8],
+        bias: &[i32],
+        requantize: Requantize,
+    ) -> Result<Self, KernelError> {
+        let strategy = Strategy::Auto;
+        Self::checked(
+            ConvRecipe { kernel, strategy, spec, pairs: true, requantize, decisions: Vec::new() },
+            weights,
+            bias,
+        )
+    }
+
+    /// Whether [`Conv::of_pairs`] serves a layer: the kernel multiplies depthwise layers in 16 bits, and one input makes one output.
+    pub fn takes_pairs(kernel: Kernel, spec: &ConvSpec) -> bool {
+        let depthwise = spec.groups > 1 && [spec.in_channels, spec.out_channels] == [spec.groups; 2] && !spec.pool;
+        depthwise && matches!(kernel, Kernel::Avx2 | Kernel::Vnni)
+    }
+
+    fn checked(recipe: ConvRecipe, weights: &[i8], bias: &[i32]) -> Result<Self, KernelError> {
         check_length("weights", recipe.check()?, weights.len())?;
         check_length("bias", recipe.spec.out_channels, bias.len())?;
         Self::pack(recipe, weights, bias, Packer::new())
@@ -134,7 +170,8 @@ impl Conv {
     }
 
     fn pack(mut recipe: ConvRecipe, weights: &[i8], bias: &[i32], mut packer: Packer) -> Result<Self, KernelError> {
-        let layer = Layer { spec: &recipe.spec, weights, bias, requantize: &recipe.requantize };
+        let ConvRecipe { spec, pairs, requantize, .. } = &recipe;
+        let layer = Layer { spec, weights, pairs: *pairs, bias, requantize };
         let algorithm = fast(recipe.kernel, recipe.strategy, &layer, &mut packer);
         let algorithm = algorithm.unwrap_or_else(|| Box::new(Generic::new(&layer, &mut packer)));
         let parts = packer.finish()?;
@@ -202,8 +239,11 @@ impl ConvRecipe {
         let spec = &self.spec;
         check_spec(spec)?;
         check_requantize(spec.out_channels, &self.requantize)?;
+        if self.pairs && !Conv::takes_pairs(self.kernel, spec) {
+            return Err(KernelError::Spec("pairs of weights are for depthwise layers, and not on this kernel"));
+        }
         let [kernel_height, kernel_width] = spec.kernel;
-        [kernel_height, kernel_width, spec.in_channels / spec.groups]
+        [kernel_height, kernel_width, spec.in_channels / spec.groups, if self.pairs { 2 } else { 1 }]
             .into_iter()
             .try_fold(spec.out_channels, usize::checked_mul)
             .ok_or(KernelError::Spec("its weights are more than a machine can address"))

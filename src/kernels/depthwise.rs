@@ -3,8 +3,8 @@
 //! There is one multiplication for each activation that is read, so nothing is gained by summing neighbours in memory (they are other channels): a vector
 //! of channels is widened to 32 bits and multiplied by its weights tap by tap, for a few pixels at once.
 //!
-//! Two inputs an output are served as well, since a pair of them fits 32 bits. That is how 9-bit weights come here (`u8` weights less their zero point): as a
-//! sum of two 8-bit weights on an input that is there twice.
+//! Two inputs an output are served as well, since a pair of them fits 32 bits. Weights are multiplied in 16 bits, so 9-bit ones (`u8` weights less their zero
+//! point) cost nothing: they come as pairs that add up to them ([`Conv::of_pairs`](super::Conv::of_pairs)).
 
 use super::{
     ConvSpec, Pool, Scratch,
@@ -83,8 +83,10 @@ impl<T: Taps> Depthwise<T> {
         let taps = spec.kernel[0] * spec.kernel[1];
         let weights = packer.array(channels.div_ceil(T::CHANNELS) * taps * T::CHANNELS, |to| {
             for c in 0..channels {
-                for (tap, inputs) in layer.channel(c).chunks_exact(spec.in_channels / channels).enumerate() {
-                    let pair = [inputs[0], inputs.get(1).copied().unwrap_or(0)].map(i32::from);
+                let each = if layer.pairs { 2 } else { spec.in_channels / channels };
+                for (tap, weights) in layer.channel(c).chunks_exact(each).enumerate() {
+                    let [first, second] = [weights[0], weights.get(1).copied().unwrap_or(0)].map(i32::from);
+                    let pair = if layer.pairs { [first + second, 0] } else { [first, second] };
                     to[(c / T::CHANNELS * taps + tap) * T::CHANNELS + c % T::CHANNELS] =
                         pair[1] << 16 | pair[0] & 0xFFFF;
                 }

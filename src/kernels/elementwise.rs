@@ -216,6 +216,30 @@ pub fn combine(pool: &Pool, op: Combine, operands: [Source; 2], channels: usize,
     });
 }
 
+/// The pixels of a tensor of `channels` channels, each followed by some of its channels once more.
+///
+/// # Panics
+/// When the lengths do not fit, or a channel is none.
+pub fn extend(pool: &Pool, from: &[u8], channels: usize, extra: &[usize], to: &mut [u8]) {
+    let wide = channels + extra.len();
+    let pixels = from.len() / channels.max(1);
+    assert!([pixels * channels, pixels * wide] == [from.len(), to.len()], "extend's output");
+    let tasks = if pool.threads() == 1 { 1 } else { from.len().div_ceil(TASK).min(4 * pool.threads()) };
+    let each = pixels.div_ceil(tasks.max(1)).max(1);
+    let to = Shared(to.as_mut_ptr());
+    pool.run(tasks, |task, _| {
+        let first = (task * each).min(pixels);
+        let count = each.min(pixels - first);
+        // SAFETY: tasks write disjoint pixels of the result.
+        let to = unsafe { std::slice::from_raw_parts_mut(to.get().add(first * wide), count * wide) };
+        for (from, to) in from[first * channels..].chunks_exact(channels).zip(to.chunks_exact_mut(wide)) {
+            let (same, more) = to.split_at_mut(channels);
+            same.copy_from_slice(from);
+            more.iter_mut().zip(extra).for_each(|(to, channel)| *to = from[*channel]);
+        }
+    });
+}
+
 /// Floats to codes between two bounds.
 ///
 /// # Panics
@@ -239,6 +263,18 @@ pub fn dequantize(from: &[u8], grid: Grid, to: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn extended_pixels_have_their_channels_and_some_again() {
+        for threads in [1, 3] {
+            let from: Vec<u8> = (0..5 * 7000).map(|i| (i % 251) as u8).collect();
+            let mut to = vec![0; 7 * 7000];
+            extend(&Pool::new(threads), &from, 5, &[4, 1], &mut to);
+            for (from, to) in from.chunks(5).zip(to.chunks(7)) {
+                assert_eq!(to, [from, &[from[4], from[1]]].concat());
+            }
+        }
+    }
 
     const A: Grid = Grid { scale: 0.037, zero_point: 131 };
     const B: Grid = Grid { scale: 0.02, zero_point: 7 };

@@ -17,6 +17,7 @@
 //! | `packed` | packed weights, in memory or in a mapped file |
 //! | `pooling` | max-pool, average pools |
 //! | `elementwise` | codes to floats and back; sums and products of two tensors |
+//! | [`float`] | products of `f32` matrices, loops over `f32`: for the calibration of a float network |
 //! | `x86_64/`, `aarch64/` | the register tiles |
 //!
 //! # Adding an instruction set
@@ -44,6 +45,7 @@ mod depthwise;
 #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "aarch64 has drivers of its own"))]
 mod direct;
 mod elementwise;
+pub mod float;
 pub mod generic;
 mod packed;
 mod pool;
@@ -67,7 +69,7 @@ mod tests;
 pub use conv::{Conv, ConvRecipe, Strategy};
 pub use cpu::Kernel;
 pub use dense::{Dense, DenseRecipe};
-pub use elementwise::{Combine, Grid, Source, Target, combine, dequantize, quantize};
+pub use elementwise::{Combine, Grid, Source, Target, combine, dequantize, extend, quantize};
 pub use packed::Part;
 pub use pool::Pool;
 pub use pooling::{AveragePool, average_pool, global_average, max_pool};

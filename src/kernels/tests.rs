@@ -72,6 +72,46 @@ pub(super) fn spec(in_channels: usize, out_channels: usize, kernel: usize) -> Co
     }
 }
 
+/// Depthwise weights of 9 bits, as pairs: as `generic` on an input that is there twice.
+#[test]
+fn depthwise_weights_that_are_pairs() {
+    let layers = [spec(40, 40, 3), ConvSpec { stride: [2, 2], ..spec(33, 33, 5) }, spec(96, 96, 3)];
+    for (seed, (spec, values)) in layers.into_iter().flat_map(|spec| VALUES.map(|v| (spec.clone(), v))).enumerate() {
+        let spec = ConvSpec { groups: spec.in_channels, ..spec };
+        let (mut random, shape) = (Random(seed as u64 * 2 + 1), [9, 11]);
+        let taps = spec.kernel[0] * spec.kernel[1];
+        let input = codes(&mut random, values, shape[0] * shape[1] * spec.in_channels);
+        let weights = weights(&mut random, values, spec.out_channels * taps * 2);
+        let (bias, rule) = (vec![-77; spec.out_channels], requantization(&mut random, spec.out_channels, 2 * taps));
+        let doubled: Vec<u8> = input.iter().flat_map(|&code| [code; 2]).collect();
+        let truth = ConvSpec { in_channels: 2 * spec.in_channels, ..spec.clone() };
+        for kernel in Kernel::available() {
+            let conv = Conv::of_pairs(kernel, spec.clone(), &weights, &bias, rule.clone());
+            assert_eq!(conv.is_ok(), Conv::takes_pairs(kernel, &spec), "{kernel}");
+            let Ok(conv) = conv else { continue };
+            let [height, width] = conv.output_shape(shape).unwrap();
+            let mut expected = vec![0; height * width * spec.out_channels];
+            generic::convolve_rows(&truth, &weights, &bias, &rule, &doubled, shape, 0..height, &mut expected);
+            let kept = Conv::restore(conv.recipe().clone(), copies(conv.parts())).unwrap();
+            for (conv, threads) in [(&conv, 1), (&conv, 3), (&kept, 1)] {
+                let mut output = vec![0xAA; expected.len()];
+                conv.run(&Pool::new(threads), &input, shape, &mut output, &mut Scratch::new());
+                assert!(output == expected, "{kernel}, {threads} threads, {values:?}, {spec:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pairs_of_weights_are_for_depthwise_layers() {
+    let rule = Requantize { multiplier: vec![1.0; 8], zero_point: 0, min: 0, max: 255 };
+    for spec in [spec(8, 8, 3), ConvSpec { groups: 8, pool: true, ..spec(8, 8, 3) }] {
+        let weights = vec![1; 8 * 9 * 2 * 8 / spec.groups];
+        let conv = Conv::of_pairs(Kernel::best(), spec, &weights, &[0; 8], rule.clone());
+        assert!(matches!(conv, Err(KernelError::Spec(_))));
+    }
+}
+
 /// Packed weights as they come out of a file.
 fn copies(parts: &[Part]) -> Vec<Part> {
     parts.iter().map(|part| Part::copied(part.bytes())).collect()

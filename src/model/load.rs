@@ -12,6 +12,7 @@ use tract_onnx::tract_core::internal::ToDim;
 
 use super::error::ModelError;
 use super::files::read_limited;
+use super::folding;
 use super::limits;
 use super::manifest::{Guess, MAX_SIDE, Manifest};
 use crate::panics;
@@ -200,6 +201,7 @@ pub(super) fn type_check(path: &Path, proto: &ModelProto, manifest: &Manifest) -
         let mut model = parsed.model.with_input_fact(0, f32::fact(shape).into())?;
         let first = model.output_outlets()?[0];
         model.select_output_outlets(&[first])?;
+        folding::check(&mut model, proto.encoded_len() as u64)?;
         model.into_typed()
     })?;
     check_activations(path, &model)?;

@@ -5,7 +5,7 @@
 //! | [`manifest`], `labels` | what a model's files say; [`ModelFiles`] reads them without touching the network |
 //! | `trunk` | a model cut at its feature tensor, to teach a head on |
 //! | `load` | ONNX to tract's typed graph, with limits; damaged files are errors, never panics |
-//! | `limits` | what a file of a stranger's making may ask for |
+//! | `limits`, `folding` | what a file of a stranger's making may ask for, and what its constants may make |
 //! | `import` | quantised graphs in every form that exporters write, rewritten to one |
 //! | `lower` | which nodes of the graph become steps of our programs |
 //! | `program` | those steps: 8-bit NHWC tensors in one arena |
@@ -17,6 +17,7 @@
 pub mod cache;
 mod error;
 mod files;
+pub(crate) mod folding;
 mod import;
 mod labels;
 mod limits;

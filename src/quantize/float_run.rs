@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prost::Message;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
@@ -16,7 +17,7 @@ use super::onnx::dims;
 use super::roles::Shapes;
 use crate::capture::decode;
 use crate::config::plan::{Fit, Orientation};
-use crate::model::{Layout, Manifest};
+use crate::model::{Layout, Manifest, folding};
 use crate::preprocess::{InputSpec, InputTensor, Preprocessor, TensorFormat};
 
 /// A node that hands its input on. While the plan runs, [`FloatNetwork::run`] looks at what passes.
@@ -89,6 +90,7 @@ impl Typed {
         let outlets: Vec<OutletId> = tensors.iter().filter_map(|t| parsed.outlets_by_name.get(t)).copied().collect();
         ensure!(outlets.len() == tensors.len(), "the output is made by no node");
         model.select_output_outlets(&outlets)?;
+        folding::check(&mut model, proto.encoded_len() as u64)?;
         let mut model = model.into_typed()?;
         // a bias is a constant behind a cast until then
         model.prop_consts()?;

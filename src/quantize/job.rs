@@ -143,6 +143,7 @@ pub fn quantize(
     let layers = float_layers(graph, &roles, &weights);
     let network = FloatModel::contained(model, "preparing it", || typed.watch(&watched, layers))?;
     let photos = Photos::new(&manifest, layout);
+    crate::memory::return_free_memory();
     progress(Stage::Calibrating(calibration.len()));
     let statistics = job.calibrate(&network, &photos, &watched, calibration, progress)?;
     let codes = job.codes(&watched, &statistics, &roles);

@@ -2,10 +2,16 @@
 
 use std::fmt;
 
+use crate::kernels::Kernel;
+use crate::kernels::float::{Loops, vectorized};
+
 /// Bins on each side of zero.
 const BINS: usize = 2048;
 /// Histograms filled in turn, so that equal values in a row (zeros after a Relu) do not wait for one another.
 const LANES: usize = 4;
+/// Values of one tensor of one photo that the histogram takes at most, at equal distances: a hundred photos give it millions all the same.
+/// Extremes and means are of all values.
+const SAMPLES: usize = 1 << 17;
 /// The narrowest bin is 2^-60 wide.
 const NARROWEST: i32 = -60;
 /// Share of the values that [`Method::Percentile`] leaves out on each side.
@@ -72,18 +78,16 @@ impl Statistics {
     /// # Errors
     /// A value is not finite.
     pub(super) fn add(&mut self, values: &[f32], channels: usize, means: bool) -> Result<(), NotFinite> {
-        let (smallest, largest) = extremes(values)?;
+        let survey = Survey { values, channels: if means { channels } else { 1 }, sums: Vec::new() };
+        let (smallest, largest, sums) = vectorized(Kernel::best(), survey)?;
         self.smallest = self.smallest.min(smallest);
         self.largest = self.largest.max(largest);
         self.widen(smallest.abs().max(largest.abs()));
         self.count(values);
         if means {
             self.sums.resize(channels, 0.0);
-            let each = values.len() / channels.max(1);
-            for (sum, channel) in self.sums.iter_mut().zip(values.chunks(each.max(1))) {
-                *sum += f64::from(channel.iter().sum::<f32>());
-            }
-            self.pixels += each as u64;
+            self.sums.iter_mut().zip(sums).for_each(|(sum, more)| *sum += f64::from(more));
+            self.pixels += (values.len() / channels.max(1)) as u64;
         }
         Ok(())
     }
@@ -159,14 +163,10 @@ impl Statistics {
             let whole = place as i32;
             (whole - i32::from(place < whole as f32) + BINS as i32) as usize % (2 * BINS)
         };
-        let mut chunks = values.chunks_exact(LANES);
-        for chunk in &mut chunks {
-            for (lane, value) in chunk.iter().enumerate() {
-                lanes[bin(*value)][lane] += 1;
-            }
-        }
-        for value in chunks.remainder() {
-            lanes[bin(*value)][0] += 1;
+        // an odd distance falls into step with no even width
+        let step = values.len().div_ceil(SAMPLES) | 1;
+        for (index, value) in values.iter().step_by(step).enumerate() {
+            lanes[bin(*value)][index % LANES] += 1;
         }
         for (count, lanes) in self.counts.iter_mut().zip(lanes) {
             *count += lanes.iter().map(|l| u64::from(*l)).sum::<u64>();
@@ -226,27 +226,51 @@ impl Statistics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotFinite;
 
-fn extremes(values: &[f32]) -> Result<(f32, f32), NotFinite> {
-    let mut low = [f32::INFINITY; 16];
-    let mut high = [f32::NEG_INFINITY; 16];
-    // a NaN or an infinity times zero is a NaN, and stays one in the sum
-    let mut odd = [0f32; 16];
-    let mut add = |lane: usize, value: f32| {
-        low[lane] = low[lane].min(value);
-        high[lane] = high[lane].max(value);
-        odd[lane] += value * 0.0;
-    };
-    let chunks = values.chunks_exact(16);
-    chunks.remainder().iter().for_each(|v| add(0, *v));
-    for chunk in chunks {
-        for (lane, value) in chunk.iter().enumerate() {
-            add(lane, *value);
+/// Extremes of all values, and each channel's sum.
+struct Survey<'a> {
+    values: &'a [f32],
+    channels: usize,
+    sums: Vec<f32>,
+}
+
+impl Loops for Survey<'_> {
+    type Output = Result<(f32, f32, Vec<f32>), NotFinite>;
+
+    #[inline(always)]
+    fn run(mut self) -> Self::Output {
+        /// Side by side: what the compiler makes vectors of.
+        const WIDTH: usize = 32;
+        let mut low = [f32::INFINITY; WIDTH];
+        let mut high = [f32::NEG_INFINITY; WIDTH];
+        // a NaN or an infinity times zero is a NaN, and stays one in the sum
+        let mut odd = [0f32; WIDTH];
+        let each = self.values.len() / self.channels.max(1);
+        for channel in self.values.chunks(each.max(1)) {
+            let mut sum = [0f32; WIDTH];
+            let (chunks, rest) = channel.as_chunks::<WIDTH>();
+            for chunk in chunks {
+                for lane in 0..WIDTH {
+                    let value = chunk[lane];
+                    low[lane] = if value < low[lane] { value } else { low[lane] };
+                    high[lane] = if value > high[lane] { value } else { high[lane] };
+                    odd[lane] += value * 0.0;
+                    sum[lane] += value;
+                }
+            }
+            for &value in rest {
+                low[0] = low[0].min(value);
+                high[0] = high[0].max(value);
+                odd[0] += value * 0.0;
+                sum[0] += value;
+            }
+            self.sums.push(sum.iter().sum());
         }
+        if odd.iter().any(|o| o.is_nan()) {
+            return Err(NotFinite);
+        }
+        let least = low.into_iter().fold(f32::INFINITY, f32::min);
+        Ok((least, high.into_iter().fold(f32::NEG_INFINITY, f32::max), self.sums))
     }
-    if odd.iter().any(|o| o.is_nan()) {
-        return Err(NotFinite);
-    }
-    Ok((low.into_iter().fold(f32::INFINITY, f32::min), high.into_iter().fold(f32::NEG_INFINITY, f32::max)))
 }
 
 /// Of rounding inside the range (a twelfth of the step's square each) and of cutting outside.

@@ -89,6 +89,10 @@ impl Window {
         self.client.find(Locator::Css(css)).await.unwrap().click().await.unwrap();
     }
 
+    async fn press_enter(&self, css: &str) {
+        self.client.find(Locator::Css(css)).await.unwrap().send_keys("\u{e007}").await.unwrap();
+    }
+
     async fn sign_in(&self, daemon: &Daemon, token: &str) {
         self.go(daemon, "/login").await;
         self.client.find(Locator::Css("#token")).await.unwrap().send_keys(token).await.unwrap();
@@ -181,9 +185,10 @@ fn testing_a_pin_asks_first_and_then_moves_it() {
             .await;
         let edges = "return document.querySelector('#action-spare').dataset.edges";
         assert_eq!(window.ask(edges).await, json!("1"), "its safe level at the start");
-        window.click("#action-spare button").await;
+        // By keyboard, and the safe answer is the one that has the focus.
+        window.press_enter("#action-spare button").await;
         window.until("return document.querySelector('#confirm').open").await;
-        window.click("#confirm button[value=no]").await;
+        window.press_enter("#confirm :focus").await;
         window.until("return !document.querySelector('#confirm').open").await;
         window.click("#action-spare button").await;
         window.click("#confirm-yes").await;

@@ -6,7 +6,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{Daemon, TOKEN};
 
@@ -158,18 +158,25 @@ fn a_viewer_gets_the_state_as_it_changes_and_no_secret() {
     let configuration = daemon.get("/api/configuration").body;
     assert!(configuration.contains("set, hidden") && !configuration.contains(TOKEN), "{configuration}");
     assert_eq!(daemon.get("/camera/attic").status, 404);
+    assert_eq!(daemon.get("/camera/feeder").status, 404, "no picture is made while nobody looks");
+    let began = Instant::now();
     let mut stream = TcpStream::connect(&daemon.host).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream.write_all(format!("GET /api/live HTTP/1.1\r\nHost: {}\r\n\r\n", daemon.host).as_bytes()).unwrap();
     let (mut text, mut buffer) = (String::new(), [0; 4096]);
-    // Dots and top classes are made only while somebody looks.
-    while !(text.contains("\"dots\":[0.") && text.contains("\"top\":[[\"") && text.matches("data: {").count() >= 3) {
+    // Dots and top classes are made only while somebody looks, and of eight frames a second some three become pictures at most.
+    let enough = |text: &str| began.elapsed() > Duration::from_secs(3) && text.matches("data: {").count() >= 3;
+    while !(text.contains("\"dots\":[0.") && text.contains("\"top\":[[\"") && enough(&text)) {
         let read = stream.read(&mut buffer).expect("messages keep coming");
         assert!(read > 0, "{text}");
         text.push_str(&String::from_utf8_lossy(&buffer[..read]));
     }
     assert!(text.contains("event: hello\ndata: {\"acts\":false,\"token\":true,\"photos\":false}"), "{text}");
     daemon.wait_for("/camera/feeder", |answer| answer.status == 200 && answer.head.contains("image/jpeg"));
+    let shown = text.split("\"picture\":").filter_map(|rest| rest.split([',', '}']).next()?.parse::<u64>().ok());
+    let shown = shown.collect::<std::collections::BTreeSet<_>>().len();
+    let most = began.elapsed().as_millis() / 400 + 2;
+    assert!((1..=most).contains(&(shown as u128)), "{shown} pictures, at most {most}");
 }
 
 #[test]

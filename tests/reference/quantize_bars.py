@@ -9,7 +9,7 @@ a CPU (QOperator form, `u8` activations, int8 weights by channel, min-max) and i
 folder then go through the float model and both int8 models in onnxruntime: mean cosine of the outputs, and the same first class.
 Where the outputs are classes, Spotter runs its own model on them too, and onnxruntime must give the same first class on every photo
 (photos decoded by Pillow and by Spotter differ by a grey level here and there, so a tie may break; such a photo is named). Exit code 1
-where a bar is missed. `--only-accuracy` leaves the times out.
+where a bar is missed. `--only-accuracy` leaves the times out; `--methods` compares Spotter's ways of choosing a range instead.
 """
 import argparse
 import json
@@ -100,13 +100,29 @@ def last_json(text):
     return json.loads(text[text.index("{"):] if text.lstrip().startswith("{") else text.splitlines()[-1])
 
 
+def command_of(arguments, output, photos, options):
+    return [arguments.spotter, "quantize", arguments.model, "--calibration", arguments.calibration, "--output", output,
+            "--photos", str(photos), "--held-back", "0", "--format", "json", *options]
+
+
+def methods(arguments, photos, test):
+    """Each way of choosing a range, with biases corrected and not: what is left of the float model."""
+    choices = [(m, o) for m in ("least-squares", "percentile", "min-max") for o in ([], ["--no-bias-correction"])]
+    made = [arguments.work / f"{method}{len(options)}.onnx" for method, options in choices]
+    for (method, options), path in zip(choices, made):
+        command = command_of(arguments, path, len(photos), ["--method", method, *options])
+        subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL)
+    cosines, agreement, features = compare(arguments, made, test)
+    for (method, options), cosine, same in zip(choices, cosines, agreement):
+        print(f"{method:14}{'biases as they are' if options else 'biases corrected':20}{cosine:10.5f}{'' if features else f'{same:6} of {len(test)}'}")
+
+
 def measure(arguments, work, photos):
     """Each in turns; the times, and the peaks of memory."""
     ours, theirs = work / "spotter-int8.onnx", work / "onnxruntime-int8.onnx"
     listed = work / "calibration.json"
     listed.write_text(json.dumps([str(p) for p in photos]))
-    spotter = [arguments.spotter, "quantize", arguments.model, "--calibration", arguments.calibration, "--output", ours,
-               "--photos", str(len(photos)), "--held-back", "0", "--format", "json", *arguments.option]
+    spotter = command_of(arguments, ours, len(photos), arguments.option)
     other = [sys.executable, __file__, arguments.spotter, arguments.model, "--calibration", arguments.calibration, "--test",
              arguments.test, "--child", listed, theirs]
     found = {"spotter": [], "onnxruntime": []}
@@ -127,19 +143,26 @@ def spotter_classes(arguments, model, photos):
     return [[entry["index"] for entry in result["top"]] for result in json.loads(out)["results"]]
 
 
-def compare(arguments, ours, theirs, photos):
+def compare(arguments, made, photos):
+    """Float against each int8 model, in onnxruntime: mean cosine, photos of the same first class; and whether the outputs are features."""
     preprocess = Preprocess(arguments.model)
-    sessions = [session(path) for path in (arguments.model, ours, theirs)]
+    sessions = [session(path) for path in (arguments.model, *made)]
     name = sessions[0].get_inputs()[0].name
-    outputs = [[s.run(None, {name: preprocess(p)})[0].ravel() for p in photos] for s in sessions]
     cosine = lambda a, b: float(a @ b / np.sqrt((a @ a) * (b @ b)))
-    cosines = [statistics.mean(cosine(a, b) for a, b in zip(outputs[0], made)) for made in outputs[1:]]
-    agreement = [sum(int(a.argmax() == b.argmax()) for a, b in zip(outputs[0], made)) for made in outputs[1:]]
-    classes = None if preprocess.features else spotter_classes(arguments, ours, photos)
-    others = [] if classes is None else [
-        str(p) for p, c, scores in zip(photos, classes, outputs[1]) if c[0] != scores.argmax()
-    ]
-    return cosines, agreement, others, preprocess.features
+    cosines, agreement = np.zeros(len(made)), [0] * len(made)
+    for photo in photos:
+        float_output, *outputs = [s.run(None, {name: preprocess(photo)})[0].ravel() for s in sessions]
+        cosines += [cosine(float_output, o) / len(photos) for o in outputs]
+        agreement = [a + int(float_output.argmax() == o.argmax()) for a, o in zip(agreement, outputs)]
+    return cosines, agreement, preprocess.features
+
+
+def others(arguments, model, photos):
+    """Photos in which onnxruntime sees another first class than Spotter in Spotter's model."""
+    preprocess, own = Preprocess(arguments.model), session(model)
+    name = own.get_inputs()[0].name
+    classes = spotter_classes(arguments, model, photos)
+    return [str(p) for p, c in zip(photos, classes) if c[0] != own.run(None, {name: preprocess(p)})[0].argmax()]
 
 
 def main():
@@ -151,6 +174,7 @@ def main():
     parser.add_argument("--photos", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only-accuracy", action="store_true")
+    parser.add_argument("--methods", action="store_true")
     parser.add_argument("--option", action="append", default=[], help="a further argument of `spotter quantize`, as --option=--no-bias-correction")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("/tmp/spotter-quantize-bars"))
     parser.add_argument("--child", nargs=2, type=pathlib.Path, help=argparse.SUPPRESS)
@@ -162,9 +186,12 @@ def main():
     found = photos_of(arguments.calibration)
     count = min(arguments.photos, len(found))
     calibration = [found[i * len(found) // count] for i in range(count)]
+    if arguments.methods:
+        return methods(arguments, calibration, photos_of(arguments.test))
     ours, theirs, times = measure(arguments, arguments.work, calibration)
-    cosines, agreement, others, features = compare(arguments, ours, theirs, photos_of(arguments.test))
-    total = len(photos_of(arguments.test))
+    test = photos_of(arguments.test)
+    cosines, agreement, features = compare(arguments, (ours, theirs), test)
+    total, differing = len(test), [] if features else others(arguments, ours, test)
     size = os.path.getsize(arguments.model)
     print(f"{arguments.model.name}: {size / 1e6:.1f} MB in float; {count} photos calibrate, {total} are compared with float")
     print(f"{'':14}{'seconds':>10}{'memory/model':>14}{'MB':>8}{'cosine':>10}{'same class':>12}")
@@ -176,11 +203,11 @@ def main():
     ratio = statistics.median(a["wall"] / b["wall"] for a, b in zip(times["spotter"], times["onnxruntime"]))
     print(f"time: {ratio:.2f} of onnxruntime's, the median of {len(times['spotter'])} rounds in turns")
     if not features:
-        print(f"onnxruntime gives Spotter's first class on {total - len(others)} of {total} photos {' '.join(others)}")
+        print(f"onnxruntime gives Spotter's first class on {total - len(differing)} of {total} photos {' '.join(differing)}")
     missed = [] if arguments.only_accuracy else [("time above half", ratio > 0.5)]
     missed += [("memory above 2.5 models", max(r["peak_rss_bytes"] for r in times["spotter"]) > 2.5 * size)]
     missed += [("cosine below onnxruntime's", features and cosines[0] < cosines[1])]
-    missed += [("agreement below onnxruntime's", not features and agreement[0] < agreement[1]), ("another first class", bool(others))]
+    missed += [("agreement below onnxruntime's", not features and agreement[0] < agreement[1]), ("another first class", bool(differing))]
     missed = [name for name, is_missed in missed if is_missed]
     print("all bars are met" if not missed else f"missed: {', '.join(missed)}")
     sys.exit(bool(missed))

@@ -278,7 +278,7 @@ mod tests {
             ("gärten/2", ["feeder_rate", "feeder", "rate"]),
         ] {
             let discovery = discovery(all, device, names);
-            assert_eq!(discovery.entities.len(), 11, "{device}");
+            assert_eq!(discovery.entities.len(), 12, "{device}");
             let mut seen = std::collections::HashSet::new();
             for (topic, payload) in &discovery.entities {
                 assert!(discovery.is_own(topic), "{topic}");

@@ -1,7 +1,10 @@
 //! Register tiles for x86-64.
 
 mod avx2;
+mod float;
 mod vnni;
+
+pub(crate) use float::multiply_floats;
 
 use super::{
     Kernel,

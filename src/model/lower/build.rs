@@ -232,19 +232,24 @@ impl Builder<'_> {
             weights = pad_channels(&weights, spec.in_channels, stored);
             spec.in_channels = stored;
         }
-        let (weights, input) = match narrow(&weights) {
-            Some(weights) => (weights, input),
+        let Options { kernel, strategy, .. } = *self.options;
+        let requantize = layer.requantize.clone();
+        let (conv, input) = match narrow(&weights) {
+            Some(weights) => (Conv::with_strategy(kernel, strategy, spec, &weights, &layer.bias, requantize), input),
+            None if Conv::takes_pairs(kernel, &spec) => {
+                let pairs = halves(&weights).ok_or(TOO_WIDE)?;
+                (Conv::of_pairs(kernel, spec, &pairs, &layer.bias, requantize), input)
+            }
             None => {
                 let [height, width, _] = self.values[input].shape;
                 let (step, parts) = eight_bits(&mut spec, &weights, input)?;
-                (parts, self.push(&format!("{name}.twice"), step, [height, width, spec.in_channels], false))
+                let shape = [height, width, spec.in_channels];
+                let conv = Conv::with_strategy(kernel, strategy, spec, &parts, &layer.bias, requantize);
+                (conv, self.push(&format!("{name}.twice"), step, shape, false))
             }
         };
+        let conv = conv.map_err(|_| IMPOSSIBLE)?;
         let [height, width, _] = self.values[input].shape;
-        let requantize = layer.requantize.clone();
-        let Options { kernel, strategy, .. } = *self.options;
-        let conv =
-            Conv::with_strategy(kernel, strategy, spec, &weights, &layer.bias, requantize).map_err(|_| IMPOSSIBLE)?;
         conv.output_shape([height, width]).ok_or(IMPOSSIBLE)?;
         Ok(Step::Conv { conv, input })
     }

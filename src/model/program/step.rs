@@ -8,7 +8,7 @@ use super::pair::{self, Codes, Operand};
 use super::saved::{table, tables};
 use super::{Program, ProgramError, Slot, Value, Workspace};
 use crate::kernels::{
-    AveragePool, Combine, Conv, Dense, Grid, average_pool, dequantize, global_average, max_pool, quantize,
+    self, AveragePool, Combine, Conv, Dense, Grid, average_pool, dequantize, global_average, max_pool, quantize,
 };
 
 /// `value = (code - zero_point) * scale`
@@ -227,12 +227,7 @@ impl Step {
             }
             Step::Extend { input, channels, extra } => {
                 let [from, to] = work.codes.disjoint([codes(program, *input)?, codes(program, output)?])?;
-                let pixels = from.chunks_exact(*channels).zip(to.chunks_exact_mut(channels + extra.len()));
-                for (from, to) in pixels {
-                    let (same, more) = to.split_at_mut(*channels);
-                    same.copy_from_slice(from);
-                    more.iter_mut().zip(extra).for_each(|(to, c)| *to = from[*c]);
-                }
+                kernels::extend(&program.pool, from, *channels, extra, to);
                 Ok(())
             }
         }

@@ -3,7 +3,8 @@
 //! tract packs every weight anew and unfolds a whole image at once: for VGG16 twice the weights and 115 MB. Here the weights
 //! stay as they were read, and an image is unfolded in strips. 3x3 convolutions of stride 1 on large images go by Winograd's
 //! minimal filtering, a quarter of the multiplications; its error, about 1e-5 of the largest value, is far below a code's step.
-//! The products themselves are `matrixmultiply`'s, which tract's arrays bring along.
+//! The products themselves are those of [`crate::kernels::float`], and `matrixmultiply`'s, which tract's arrays bring along, where there is no
+//! tile for the CPU.
 
 mod winograd;
 
@@ -16,6 +17,10 @@ use tract_onnx::prelude::tract_ndarray::{ArrayView2, ArrayViewMut2};
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat};
 use tract_onnx::tract_core::ops::nn::DataFormat;
+
+use crate::kernels::Kernel;
+use crate::kernels::float::{self, Loops, Sides};
+use winograd::Winograd;
 
 /// Floats of an unfolded strip.
 const STRIP: usize = 1 << 20;
@@ -124,19 +129,16 @@ impl FloatConv {
     }
 
     fn run(&self, input: &[f32], output: &mut [f32]) -> TractResult<()> {
-        let weights = self.weights.try_as_plain_ram()?.as_slice::<f32>()?;
+        let FloatConv { shape, bias, limits, .. } = self;
+        let (weights, limits, kernel) = (self.weights.try_as_plain_ram()?.as_slice::<f32>()?, *limits, Kernel::best());
         SCRATCH.with_borrow_mut(|scratch| {
-            if self.shape.takes_winograd() {
-                winograd::run(&self.shape, input, weights, output, scratch);
+            if shape.takes_winograd() {
+                float::vectorized(kernel, Winograd { kernel, shape, input, weights, bias, limits, output, scratch });
             } else {
-                direct(&self.shape, input, weights, output, scratch);
+                direct(kernel, shape, input, weights, output, scratch);
+                float::vectorized(kernel, Finish { output, bias, limits });
             }
         });
-        let pixels = self.shape.out_height * self.shape.out_width;
-        let (low, high) = self.limits;
-        for (channel, bias) in output.chunks_mut(pixels.max(1)).zip(&self.bias) {
-            channel.iter_mut().for_each(|v| *v = (*v + bias).max(low).min(high));
-        }
         Ok(())
     }
 }
@@ -169,10 +171,10 @@ impl EvalOp for FloatConv {
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let shape = self.fact.shape.as_concrete().context("a convolution of unknown shape")?;
         let mut output = Tensor::zero::<f32>(shape)?;
-        self.run(
-            inputs[0].try_as_plain_ram()?.as_slice::<f32>()?,
-            output.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?,
-        )?;
+        let mut plain = output.try_as_plain_ram_mut()?;
+        let to = plain.as_slice_mut::<f32>()?;
+        crate::memory::prefer_large_pages(to);
+        self.run(inputs[0].try_as_plain_ram()?.as_slice::<f32>()?, to)?;
         Ok(tvec!(output.into_tvalue()))
     }
 }
@@ -185,9 +187,33 @@ impl TypedOp for FloatConv {
     as_op!();
 }
 
+/// Adds each channel's bias, and cuts to the limits.
+struct Finish<'a> {
+    output: &'a mut [f32],
+    bias: &'a [f32],
+    limits: (f32, f32),
+}
+
+impl Loops for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let pixels = self.output.len() / self.bias.len().max(1);
+        let (low, high) = self.limits;
+        for (channel, bias) in self.output.chunks_mut(pixels.max(1)).zip(self.bias) {
+            channel.iter_mut().for_each(|v| *v = (*v + bias).max(low).min(high));
+        }
+    }
+}
+
 /// `c = a b` for row-major matrices `[rows][inner]` and `[inner][columns]`; a row of `c` is `stride` long.
-fn multiply(a: &[f32], b: &[f32], c: &mut [f32], [rows, inner, columns]: [usize; 3], stride: usize) {
+fn multiply(kernel: Kernel, a: &[f32], b: &[f32], c: &mut [f32], sides: Sides, stride: usize) {
     use tract_onnx::prelude::tract_ndarray::ShapeBuilder;
+    if float::multiply(kernel, a, b, c, sides, stride) {
+        return;
+    }
+    let [rows, inner, columns] = sides;
     let a = ArrayView2::from_shape((rows, inner), &a[..rows * inner]);
     let b = ArrayView2::from_shape((inner, columns), &b[..inner * columns]);
     let c = ArrayViewMut2::from_shape((rows, columns).strides((stride, 1)), c);
@@ -197,12 +223,12 @@ fn multiply(a: &[f32], b: &[f32], c: &mut [f32], [rows, inner, columns]: [usize;
 }
 
 /// The image unfolded strip by strip, then a matrix product.
-fn direct(shape: &Shape, input: &[f32], weights: &[f32], output: &mut [f32], scratch: &mut Vec<f32>) {
+fn direct(engine: Kernel, shape: &Shape, input: &[f32], weights: &[f32], output: &mut [f32], scratch: &mut Vec<f32>) {
     let Shape { channels, outputs, out_height, out_width, kernel, stride, padding, .. } = *shape;
     let inner = channels * kernel[0] * kernel[1];
     let pixels = out_height * out_width;
     if kernel == [1, 1] && stride == [1, 1] && padding == [0, 0] && pixels == shape.height * shape.width {
-        return multiply(weights, input, output, [outputs, channels, pixels], pixels);
+        return multiply(engine, weights, input, output, [outputs, channels, pixels], pixels);
     }
     let rows = (STRIP / (inner * out_width).max(1)).clamp(1, out_height.max(1));
     for first in (0..out_height).step_by(rows) {
@@ -214,7 +240,7 @@ fn direct(shape: &Shape, input: &[f32], weights: &[f32], output: &mut [f32], scr
             let channel = &input[index / (kernel[0] * kernel[1]) * shape.height * shape.width..];
             unfold(shape, channel, window, first, row);
         }
-        multiply(weights, scratch, &mut output[first * out_width..], [outputs, inner, columns], pixels);
+        multiply(engine, weights, scratch, &mut output[first * out_width..], [outputs, inner, columns], pixels);
     }
 }
 
@@ -287,12 +313,41 @@ mod tests {
         };
         // what a layer before left there must not matter
         let (mut output, mut scratch) = (vec![7.0; expected.len()], vec![f32::NAN; 100_000]);
-        direct(&shape, &input, &weights, &mut output, &mut scratch);
-        compare(&output, "direct");
-        if shape.kernel == [3, 3] && shape.stride == [1, 1] && shape.dilation == [1, 1] {
-            output.fill(7.0);
-            winograd::run(&shape, &input, &weights, &mut output, &mut scratch);
-            compare(&output, "winograd");
+        for kernel in Kernel::available() {
+            direct(kernel, &shape, &input, &weights, &mut output, &mut scratch);
+            compare(&output, "direct");
+            if shape.kernel == [3, 3] && shape.stride == [1, 1] && shape.dilation == [1, 1] {
+                output.fill(7.0);
+                let (shape, bias, limits) = (&shape, &vec![0.0; shape.outputs], (f32::NEG_INFINITY, f32::INFINITY));
+                let (input, weights, output, scratch) = (&input, &weights, &mut output, &mut scratch);
+                float::vectorized(kernel, Winograd { kernel, shape, input, weights, bias, limits, output, scratch });
+                compare(output, "winograd");
+            }
+        }
+    }
+
+    /// The bias and the activation are the layer's own.
+    #[test]
+    fn the_bias_is_added_and_the_limits_cut() {
+        let (input, weights) = (noise(PLAIN.channels * 90, 7), noise(PLAIN.outputs * PLAIN.channels * 9, 11));
+        let (bias, limits) = ([0.5, -1.0, 0.0, 2.0, -0.25], (0.0, 1.5));
+        let expected: Vec<f32> = std::iter::zip(naive(&PLAIN, &input, &weights).chunks(90), bias)
+            .flat_map(|(channel, bias)| {
+                channel.iter().map(|v| (v + bias).clamp(limits.0, limits.1)).collect::<Vec<_>>()
+            })
+            .collect();
+        for kernel in Kernel::available() {
+            let mut output = vec![0.0; expected.len()];
+            let (shape, bias, scratch) = (&PLAIN, &bias, &mut Vec::new());
+            let (input, weights) = (&input, &weights);
+            float::vectorized(
+                kernel,
+                Winograd { kernel, shape, input, weights, bias, limits, output: &mut output, scratch },
+            );
+            assert!(output.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{kernel}");
+            direct(kernel, shape, input, weights, &mut output, scratch);
+            float::vectorized(kernel, Finish { output: &mut output, bias, limits });
+            assert!(output.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{kernel}");
         }
     }
 

@@ -5,10 +5,14 @@
 //!  U = G g Gᵀ      V = Bᵀ d B      Y = Aᵀ (sum over the channels of U ⊙ V) A
 //! ```
 //!
-//! The sums are 36 matrix products `[outputs][channels] x [channels][tiles]`. All transforms run along rows of tiles: a row's
-//! pixels are kept by their place within a tile (x modulo 4), so that neighbours in memory are neighbouring tiles.
+//! The sums are 36 matrix products `[outputs][channels] x [channels][tiles]`. All transforms run along all tiles of a channel: its
+//! pixels are kept by their place within a tile (row and column modulo 4), so that neighbours in memory are neighbouring tiles, and a
+//! patch's fifth row and column are the first of the tile below and of the tile to the right. So each row of tiles has one tile more than the
+//! image; what is computed for it is nobody's.
 
 use super::{Shape, multiply};
+use crate::kernels::Kernel;
+use crate::kernels::float::Loops;
 
 /// Side of a tile of results.
 const TILE: usize = 4;
@@ -16,52 +20,99 @@ const TILE: usize = 4;
 const PATCH: usize = TILE + 2;
 /// Products a tile.
 const POINTS: usize = PATCH * PATCH;
-/// Floats of the transformed filters that are kept at a time: 128 filters of 256 channels.
-const FILTERS: usize = 1_200_000;
-/// Floats of the transformed patches that are kept at a time: 512 channels of a 28x28 image, which are then made once.
-const PATCHES: usize = 910_000;
+/// Floats of the transformed filters that are kept at a time: 32 filters of 512 channels.
+const FILTERS: usize = 600_000;
+/// Floats of the transformed patches and of the sums that are kept at a time: 512 channels of a 28x28 image, which are then made once.
+const PATCHES: usize = 1_100_000;
 
-/// `output` without the bias. `scratch` is grown as needed; what is in it does not matter.
-pub(super) fn run(shape: &Shape, input: &[f32], weights: &[f32], output: &mut [f32], scratch: &mut Vec<f32>) {
-    let across = shape.out_width.div_ceil(TILE);
-    let down = shape.out_height.div_ceil(TILE);
-    let (channels, outputs) = (shape.channels, shape.outputs);
-    let outputs_at_once = (FILTERS / (POINTS * channels)).clamp(1, outputs);
-    let rows_at_once = (PATCHES / (POINTS * channels * across)).clamp(1, down);
-    let tiles = rows_at_once * across;
-    let sizes = [
-        POINTS * outputs_at_once * channels,
-        POINTS * channels * tiles,
-        POINTS * outputs_at_once * tiles,
-        2 * PATCH * TILE * (across + 1),
-    ];
-    scratch.resize(scratch.len().max(sizes.iter().sum()), 0.0);
-    let (filters, rest) = scratch.split_at_mut(sizes[0]);
-    let (patches, rest) = rest.split_at_mut(sizes[1]);
-    let (sums, rows) = rest.split_at_mut(sizes[2]);
-    for first in (0..outputs).step_by(outputs_at_once) {
-        let count = outputs_at_once.min(outputs - first);
-        transform_filters(&weights[first * channels * 9..][..count * channels * 9], filters);
-        for top in (0..down).step_by(rows_at_once) {
-            let tile_rows = rows_at_once.min(down - top);
-            let tiles = tile_rows * across;
-            if first == 0 || rows_at_once < down {
-                transform_input(shape, input, top..top + tile_rows, across, patches, rows);
+/// Tiles or filters transformed side by side: arrays of this length are the vectors that the compiler makes of the transforms.
+const LANES: usize = 16;
+
+type Lanes = [f32; LANES];
+
+/// A convolution, ready to run.
+pub(super) struct Winograd<'a> {
+    pub(super) kernel: Kernel,
+    pub(super) shape: &'a Shape,
+    pub(super) input: &'a [f32],
+    pub(super) weights: &'a [f32],
+    pub(super) bias: &'a [f32],
+    pub(super) limits: (f32, f32),
+    pub(super) output: &'a mut [f32],
+    /// Grown as needed; what is in it does not matter.
+    pub(super) scratch: &'a mut Vec<f32>,
+}
+
+impl Loops for Winograd<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Winograd { kernel, shape, input, weights, bias, limits, output, scratch } = self;
+        let across = shape.out_width.div_ceil(TILE) + 1;
+        let down = shape.out_height.div_ceil(TILE);
+        let (channels, outputs) = (shape.channels, shape.outputs);
+        let outputs_at_once = (FILTERS / (POINTS * channels)).clamp(1, outputs);
+        let rows_at_once = (PATCHES / (POINTS * (channels + outputs_at_once) * across)).clamp(1, down);
+        let tiles = rows_at_once * across;
+        let sizes = [
+            POINTS * outputs_at_once * channels,
+            POINTS * channels * tiles,
+            POINTS * outputs_at_once * tiles,
+            Rows::length(rows_at_once, across),
+        ];
+        scratch.resize(scratch.len().max(sizes.iter().sum()), 0.0);
+        let (filters, rest) = scratch.split_at_mut(sizes[0]);
+        let (patches, rest) = rest.split_at_mut(sizes[1]);
+        let (sums, rest) = rest.split_at_mut(sizes[2]);
+        for first in (0..outputs).step_by(outputs_at_once) {
+            let count = outputs_at_once.min(outputs - first);
+            transform_filters(&weights[first * channels * 9..][..count * channels * 9], filters);
+            for top in (0..down).step_by(rows_at_once) {
+                let rows = Rows { top, count: rows_at_once.min(down - top), across };
+                let tiles = rows.tiles();
+                if first == 0 || rows_at_once < down {
+                    transform_input(shape, input, rows, patches, rest);
+                }
+                for point in 0..POINTS {
+                    let (u, v) = (&filters[point * count * channels..], &patches[point * channels * tiles..]);
+                    let sums = &mut sums[point * count * tiles..][..count * tiles];
+                    multiply(kernel, u, v, sums, [count, channels, tiles], tiles);
+                }
+                for index in 0..count {
+                    let plane = shape.out_height * shape.out_width;
+                    let image = &mut output[(first + index) * plane..][..plane];
+                    transform_output(shape, (sums, index, count), rows, (bias[first + index], limits), image, rest);
+                }
             }
-            for point in 0..POINTS {
-                let (u, v) = (&filters[point * count * channels..], &patches[point * channels * tiles..]);
-                multiply(u, v, &mut sums[point * count * tiles..][..count * tiles], [count, channels, tiles], tiles);
-            }
-            let block = Block { first, count, top, tile_rows, across };
-            transform_output(shape, sums, &block, output, rows);
         }
     }
 }
 
+/// Some rows of tiles.
+#[derive(Clone, Copy)]
+struct Rows {
+    top: usize,
+    count: usize,
+    /// Tiles in each, with the one that is nobody's.
+    across: usize,
+}
+
+impl Rows {
+    fn tiles(self) -> usize {
+        self.count * self.across
+    }
+
+    /// Floats that the transforms need beside what they read and make.
+    fn length(count: usize, across: usize) -> usize {
+        let tiles = count * across;
+        TILE * across + TILE * TILE * (tiles + across + 1) + PATCH * TILE * (tiles + 1)
+    }
+}
+
 /// `[filter][3][3]` to `[point][filter]`.
+#[inline(always)]
 fn transform_filters(weights: &[f32], to: &mut [f32]) {
-    /// Filters transformed side by side.
-    const LANES: usize = 8;
     let count = weights.len() / 9;
     for first in (0..count).step_by(LANES) {
         let lanes = LANES.min(count - first);
@@ -71,20 +122,19 @@ fn transform_filters(weights: &[f32], to: &mut [f32]) {
                 g[place / 3][place % 3][lane] = *value;
             }
         }
-        let mut half = [[[0f32; LANES]; 3]; PATCH];
-        for column in 0..3 {
-            let spread = filter_line([g[0][column], g[1][column], g[2][column]]);
-            for (row, value) in spread.into_iter().enumerate() {
-                half[row][column] = value;
-            }
+        let mut half = [[[0f32; LANES]; PATCH]; 3];
+        for (column, half) in half.iter_mut().enumerate() {
+            filter_line([&g[0][column], &g[1][column], &g[2][column]], half);
         }
-        for (row, line) in half.into_iter().enumerate() {
-            for (column, value) in filter_line(line).into_iter().enumerate() {
+        for row in 0..PATCH {
+            let mut made = [[0f32; LANES]; PATCH];
+            filter_line([&half[0][row], &half[1][row], &half[2][row]], &mut made);
+            for (column, value) in made.iter().enumerate() {
                 let to = &mut to[(row * PATCH + column) * count + first..];
-                // a length that is known at compile time is no call
+                // a length that is known at compile time is no call, unless the other branch is merged into it
                 match to.first_chunk_mut::<LANES>() {
-                    Some(to) if lanes == LANES => *to = value,
-                    _ => to[..lanes].copy_from_slice(&value[..lanes]),
+                    Some(to) if lanes == LANES => *to = *value,
+                    _ => copy_some(&value[..lanes], to),
                 }
             }
         }
@@ -92,9 +142,9 @@ fn transform_filters(weights: &[f32], to: &mut [f32]) {
 }
 
 /// `G g`, in every lane.
-fn filter_line<const N: usize>([a, b, c]: [[f32; N]; 3]) -> [[f32; N]; PATCH] {
-    let mut to = [[0f32; N]; PATCH];
-    for lane in 0..N {
+#[inline(always)]
+fn filter_line([a, b, c]: [&Lanes; 3], to: &mut [Lanes; PATCH]) {
+    for lane in 0..LANES {
         let (a, b, c) = (a[lane], b[lane], c[lane]);
         let (outer, wide) = (a + c, a + 4.0 * c);
         to[0][lane] = a / 4.0;
@@ -104,147 +154,175 @@ fn filter_line<const N: usize>([a, b, c]: [[f32; N]; 3]) -> [[f32; N]; PATCH] {
         to[4][lane] = (wide - 2.0 * b) * (1.0 / 24.0);
         to[5][lane] = c;
     }
-    to
 }
 
-/// `Bᵀ d` at one place.
+/// `Bᵀ d`, in every lane.
 #[inline(always)]
-fn patch_line(d: [f32; PATCH]) -> [f32; PATCH] {
-    let (a, b) = (d[4] - 4.0 * d[2], d[3] - 4.0 * d[1]);
-    let (c, e) = (d[4] - d[2], 2.0 * (d[3] - d[1]));
-    [4.0 * d[0] - 5.0 * d[2] + d[4], a + b, a - b, c + e, c - e, 4.0 * d[1] - 5.0 * d[3] + d[5]]
+fn patch_line(d: &[Lanes; PATCH], to: &mut [Lanes; PATCH]) {
+    for lane in 0..LANES {
+        let d = [d[0][lane], d[1][lane], d[2][lane], d[3][lane], d[4][lane], d[5][lane]];
+        let (a, b) = (d[4] - 4.0 * d[2], d[3] - 4.0 * d[1]);
+        let (c, e) = (d[4] - d[2], 2.0 * (d[3] - d[1]));
+        to[0][lane] = 4.0 * d[0] - 5.0 * d[2] + d[4];
+        to[1][lane] = a + b;
+        to[2][lane] = a - b;
+        to[3][lane] = c + e;
+        to[4][lane] = c - e;
+        to[5][lane] = 4.0 * d[1] - 5.0 * d[3] + d[5];
+    }
 }
 
-/// `Aᵀ m` at one place.
+/// `Aᵀ m`, in every lane.
 #[inline(always)]
-fn result_line(m: [f32; PATCH]) -> [f32; TILE] {
-    let (a, b) = (m[1] + m[2], m[1] - m[2]);
-    let (c, d) = (m[3] + m[4], m[3] - m[4]);
-    [m[0] + a + c, b + 2.0 * d, a + 4.0 * c, b + 8.0 * d + m[5]]
+fn result_line(m: &[Lanes; PATCH], to: &mut [Lanes; TILE]) {
+    for lane in 0..LANES {
+        let m = [m[0][lane], m[1][lane], m[2][lane], m[3][lane], m[4][lane], m[5][lane]];
+        let (a, b) = (m[1] + m[2], m[1] - m[2]);
+        let (c, d) = (m[3] + m[4], m[3] - m[4]);
+        to[0][lane] = m[0] + a + c;
+        to[1][lane] = b + 2.0 * d;
+        to[2][lane] = a + 4.0 * c;
+        to[3][lane] = b + 8.0 * d + m[5];
+    }
+}
+
+/// A transform of `I` lines to `O` lines, side by side along them, as far as the results go.
+#[inline(always)]
+fn along<const I: usize, const O: usize>(
+    from: [&[f32]; I],
+    mut to: [&mut [f32]; O],
+    transform: impl Fn(&[Lanes; I], &mut [Lanes; O]),
+) {
+    let length = to[0].len();
+    for first in (0..length).step_by(LANES) {
+        // the last results are made twice where they fill no vector
+        let first = first.min(length.saturating_sub(LANES));
+        let mut lines = [[0f32; LANES]; I];
+        for (line, from) in lines.iter_mut().zip(from) {
+            let from = &from[first..];
+            // a length that is known at compile time is no call, unless the other branch is merged into it
+            match from.first_chunk() {
+                Some(from) => *line = *from,
+                None => copy_some(from, line),
+            }
+        }
+        // by reference: by value they would be copied, in calls
+        let mut made = [[0f32; LANES]; O];
+        transform(&lines, &mut made);
+        for (made, to) in made.iter().zip(&mut to) {
+            let to = &mut to[first..];
+            match to.first_chunk_mut() {
+                Some(to) => *to = *made,
+                None => copy_some(made, to),
+            }
+        }
+    }
 }
 
 /// The input's patches for some rows of tiles, to `[point][channel][tile]`.
-fn transform_input(
-    shape: &Shape,
-    input: &[f32],
-    tile_rows: std::ops::Range<usize>,
-    across: usize,
-    to: &mut [f32],
-    rows: &mut [f32],
-) {
-    let tiles = tile_rows.len() * across;
-    // one patch row by place within a tile: [4][across + 1]
-    let length = TILE * (across + 1);
-    let (raw, half) = rows.split_at_mut(PATCH * length);
+#[inline(always)]
+fn transform_input(shape: &Shape, input: &[f32], rows: Rows, to: &mut [f32], scratch: &mut [f32]) {
+    let Rows { top, count, across } = rows;
+    let tiles = rows.tiles();
+    // of each place within a tile: a row of tiles more, and the tile to the right of the last
+    let length = tiles + across + 1;
+    let (line, rest) = scratch.split_at_mut(TILE * across);
+    let (raw, half) = rest.split_at_mut(TILE * TILE * length);
+    line.fill(0.0);
+    raw.fill(0.0);
     for channel in 0..shape.channels {
         let image = &input[channel * shape.height * shape.width..][..shape.height * shape.width];
-        for (index, tile_row) in tile_rows.clone().enumerate() {
-            for (line, to) in raw.chunks_exact_mut(length).enumerate() {
-                let y = (tile_row * TILE + line).checked_sub(shape.padding[0]).filter(|y| *y < shape.height);
-                match y {
-                    Some(y) => split_row(&image[y * shape.width..][..shape.width], shape.padding[1], across + 1, to),
-                    None => to.fill(0.0),
+        for row in 0..TILE * count + 2 {
+            let y = (TILE * top + row).checked_sub(shape.padding[0]).filter(|y| *y < shape.height);
+            let at = row % TILE * TILE * length + row / TILE * across;
+            match y {
+                Some(y) => {
+                    let width = shape.width.min(line.len() - shape.padding[1]);
+                    line[shape.padding[1]..][..width].copy_from_slice(&image[y * shape.width..][..width]);
+                    split_row(line, &mut raw[at..], length);
                 }
-            }
-            columns(raw, half, length);
-            for (line, half) in half.chunks_exact(length).take(PATCH).enumerate() {
-                let place = |column: usize| &half[column % TILE * (across + 1) + column / TILE..][..across];
-                let d: [&[f32]; PATCH] = std::array::from_fn(place);
-                let start = channel * tiles + index * across;
-                let points = line * PATCH;
-                for tile in 0..across {
-                    let made = patch_line(std::array::from_fn(|i| d[i][tile]));
-                    for (column, value) in made.into_iter().enumerate() {
-                        to[(points + column) * shape.channels * tiles + start + tile] = value;
-                    }
-                }
+                None => (0..TILE).for_each(|place| raw[at + place * length..][..across].fill(0.0)),
             }
         }
-    }
-}
-
-/// `Bᵀ d` along the columns of six rows.
-fn columns(raw: &[f32], half: &mut [f32], length: usize) {
-    let d: [&[f32]; PATCH] = std::array::from_fn(|i| &raw[i * length..][..length]);
-    let mut lines = half.chunks_exact_mut(length);
-    let mut to: [&mut [f32]; PATCH] = std::array::from_fn(|_| lines.next().unwrap_or_default());
-    for at in 0..length {
-        let made = patch_line(std::array::from_fn(|i| d[i][at]));
-        for (to, value) in to.iter_mut().zip(made) {
-            to[at] = value;
+        for place in 0..TILE {
+            let d = std::array::from_fn(|row| &raw[(row % TILE * TILE + place) * length + row / TILE * across..]);
+            along(d, disjoint(half, TILE * (tiles + 1), place * (tiles + 1), tiles + 1), patch_line);
+        }
+        for row in 0..PATCH {
+            let d = std::array::from_fn(|column| &half[(row * TILE + column % TILE) * (tiles + 1) + column / TILE..]);
+            let point = shape.channels * tiles;
+            along(d, disjoint(&mut to[row * PATCH * point..], point, channel * tiles, tiles), patch_line);
         }
     }
 }
 
-/// A row of pixels by place within a tile: `[4][tiles]`, zero where there is no pixel.
-fn split_row(row: &[f32], padding: usize, tiles: usize, to: &mut [f32]) {
-    for (place, to) in to.chunks_exact_mut(tiles).enumerate() {
-        for (tile, to) in to.iter_mut().enumerate() {
-            let x = (tile * TILE + place).wrapping_sub(padding);
-            *to = row.get(x).copied().unwrap_or(0.0);
-        }
+/// As much as there is room for.
+#[cold]
+#[inline(never)]
+fn copy_some(from: &[f32], to: &mut [f32]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+}
+
+/// `N` slices of `length`, `stride` apart, the first at `first`.
+#[inline(always)]
+fn disjoint<const N: usize>(all: &mut [f32], stride: usize, first: usize, length: usize) -> [&mut [f32]; N] {
+    let mut parts = all.chunks_mut(stride);
+    std::array::from_fn(|_| &mut parts.next().unwrap_or_default()[first..][..length])
+}
+
+/// A row of pixels to the four places within a tile, which lie `length` apart.
+#[inline(always)]
+fn split_row(line: &[f32], to: &mut [f32], length: usize) {
+    let tiles = line.len() / TILE;
+    let [a, b, c, d] = disjoint(to, length, 0, tiles);
+    for (tile, pixels) in line.as_chunks::<TILE>().0.iter().enumerate() {
+        [a[tile], b[tile], c[tile], d[tile]] = *pixels;
     }
 }
 
-/// Some outputs of some rows of tiles.
-struct Block {
-    first: usize,
-    count: usize,
-    top: usize,
-    tile_rows: usize,
-    across: usize,
-}
-
-/// `[point][output][tile]` to the image.
-fn transform_output(shape: &Shape, sums: &[f32], block: &Block, output: &mut [f32], rows: &mut [f32]) {
-    let Block { first, count, top, tile_rows, across } = *block;
-    let tiles = tile_rows * across;
-    let length = TILE * across;
-    for index in 0..count {
-        let image = &mut output[(first + index) * shape.out_height * shape.out_width..];
-        let image = &mut image[..shape.out_height * shape.out_width];
-        for tile_row in 0..tile_rows {
-            let start = index * tiles + tile_row * across;
-            for (line, half) in rows.chunks_exact_mut(length).take(PATCH).enumerate() {
-                let point = |column: usize| &sums[(line * PATCH + column) * count * tiles + start..][..across];
-                let m: [&[f32]; PATCH] = std::array::from_fn(point);
-                let mut places = half.chunks_exact_mut(across);
-                let mut to: [&mut [f32]; TILE] = std::array::from_fn(|_| places.next().unwrap_or_default());
-                for tile in 0..across {
-                    let made = result_line(std::array::from_fn(|i| m[i][tile]));
-                    for (to, value) in to.iter_mut().zip(made) {
-                        to[tile] = value;
-                    }
-                }
+/// One output of `sums` (`[point][output][tile]`; which output, and of how many) to its image, with its bias, cut to the limits.
+#[inline(always)]
+fn transform_output(
+    shape: &Shape,
+    (sums, index, count): (&[f32], usize, usize),
+    rows: Rows,
+    (bias, (low, high)): (f32, (f32, f32)),
+    image: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let tiles = rows.tiles();
+    let (half, rest) = scratch.split_at_mut(PATCH * TILE * tiles);
+    let whole = &mut rest[..TILE * TILE * tiles];
+    for row in 0..PATCH {
+        let m = std::array::from_fn(|column| &sums[((row * PATCH + column) * count + index) * tiles..]);
+        along(m, disjoint(&mut half[row * TILE * tiles..], tiles, 0, tiles), result_line);
+    }
+    for column in 0..TILE {
+        let m = std::array::from_fn(|row| &half[(row * TILE + column) * tiles..]);
+        let finish = |m: &_, to: &mut [Lanes; TILE]| {
+            result_line(m, to);
+            for value in to.as_flattened_mut() {
+                *value = (*value + bias).max(low).min(high);
             }
-            let (half, whole) = rows.split_at_mut(PATCH * length);
-            result_columns(half, whole, length);
-            let lines = image.chunks_exact_mut(shape.out_width).skip((top + tile_row) * TILE);
-            for (to, whole) in lines.zip(whole.chunks_exact(length).take(TILE)) {
-                join_row(whole, across, to);
-            }
-        }
+        };
+        along(m, disjoint(whole, TILE * tiles, column * tiles, tiles), finish);
+    }
+    for (row, line) in image.chunks_exact_mut(shape.out_width).skip(TILE * rows.top).take(TILE * rows.count).enumerate()
+    {
+        join_row(&whole[row % TILE * TILE * tiles + row / TILE * rows.across..], tiles, line);
     }
 }
 
-/// `Aᵀ m` along the columns of six rows.
-fn result_columns(half: &[f32], whole: &mut [f32], length: usize) {
-    let m: [&[f32]; PATCH] = std::array::from_fn(|i| &half[i * length..][..length]);
-    let mut lines = whole.chunks_exact_mut(length);
-    let mut to: [&mut [f32]; TILE] = std::array::from_fn(|_| lines.next().unwrap_or_default());
-    for at in 0..length {
-        let made = result_line(std::array::from_fn(|i| m[i][at]));
-        for (to, value) in to.iter_mut().zip(made) {
-            to[at] = value;
-        }
+/// From the four places within a tile, which lie `length` apart, to a row of pixels.
+#[inline(always)]
+fn join_row(from: &[f32], length: usize, line: &mut [f32]) {
+    let tiles = line.len() / TILE;
+    let places: [&[f32]; TILE] = std::array::from_fn(|place| &from[place * length..][..tiles]);
+    let (whole, rest) = line.as_chunks_mut::<TILE>();
+    for (tile, pixels) in whole.iter_mut().enumerate() {
+        *pixels = [places[0][tile], places[1][tile], places[2][tile], places[3][tile]];
     }
-}
-
-/// From `[4][tiles]` to a row of pixels.
-fn join_row(from: &[f32], tiles: usize, row: &mut [f32]) {
-    for (tile, to) in row.chunks_mut(TILE).enumerate() {
-        for (place, to) in to.iter_mut().enumerate() {
-            *to = from[place * tiles + tile];
-        }
+    for (place, pixel) in rest.iter_mut().enumerate() {
+        *pixel = from[place * length + tiles];
     }
 }

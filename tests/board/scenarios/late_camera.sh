@@ -4,7 +4,7 @@
 # small program stands in for the daemon, which shows the unit alone: it waits for the node and asks the camera's name.
 . /share/lib.sh
 
-install_spotter /share/scenarios/first_event.toml
+begin
 cat > /usr/local/bin/probe <<'PROBE'
 #!/bin/sh
 while [ ! -e /dev/video0 ]; do sleep 0.2; done
@@ -12,9 +12,7 @@ sleep 1 # the node is there before udev has given it to its group
 exec v4l2-ctl -d /dev/video0 --info
 PROBE
 chmod 755 /usr/local/bin/probe
-mkdir -p /etc/systemd/system/$unit.d
-printf '[Service]\nType=exec\nWatchdogSec=0\nRestart=no\nExecStart=\nExecStart=/usr/local/bin/probe\n' > /etc/systemd/system/$unit.d/probe.conf
-systemctl daemon-reload
+printf '[Service]\nType=exec\nWatchdogSec=0\nRestart=no\nExecStart=\nExecStart=/usr/local/bin/probe\n' | drop_in probe
 
 rmmod vivid
 for module in v4l2_dv_timings videobuf2_v4l2 videodev; do modprobe -q -r $module || :; done
