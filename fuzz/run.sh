@@ -3,8 +3,8 @@
 #
 #   fuzz/run.sh SECONDS [TARGET...]   each target for so long
 #
-# With a nightly toolchain, or with a stable one that is told to take the same options (RUSTC_BOOTSTRAP): its library has the sanitizer
-# too. What is found lies in fuzz/artifacts/TARGET afterwards; `cargo fuzz run TARGET FILE` shows it again. What is new in the
+# The project's own toolchain serves, told to take a nightly's options (RUSTC_BOOTSTRAP): its library has the address sanitizer too.
+# What is found lies in fuzz/artifacts/TARGET afterwards; `cargo fuzz run TARGET FILE` shows it again. What is new in the
 # corpus stays in fuzz/corpus, which git ignores. Kept are the seeds and, once mended, each finding in fuzz/regressions/TARGET:
 # `cargo test --release fuzzing` feeds both to the same functions on a stable toolchain.
 set -uo pipefail
@@ -19,11 +19,11 @@ readonly SLOWEST=20
 say() { printf 'fuzz: %s\n' "$*" >&2; }
 
 tools() {
-    if cargo +nightly --version > /dev/null 2>&1; then export RUSTUP_TOOLCHAIN=nightly; else export RUSTC_BOOTSTRAP=1; fi
     cargo fuzz --version > /dev/null 2>&1 || {
         say "installing cargo-fuzz"
-        env -u RUSTC_BOOTSTRAP cargo install --quiet --locked cargo-fuzz || exit 1
+        cargo install --quiet --locked cargo-fuzz || exit 1
     }
+    export RUSTC_BOOTSTRAP=1
 }
 
 # Words of the configuration, out of its reference; of HTTP, and of the operators that are rewritten.
@@ -47,13 +47,15 @@ beginning() { # TARGET: the first corpus
 }
 
 run() { # TARGET
-    local log="fuzz/artifacts/$1.log" status=0
+    local log="fuzz/artifacts/$1.log" words="fuzz/artifacts/$1.dictionary" status=0
     mkdir -p fuzz/artifacts
     beginning "$1"
-    dictionary "$1" > "fuzz/artifacts/$1.dictionary"
+    dictionary "$1" > "$words"
+    # An empty one is refused.
+    [ -s "$words" ] || words=
     say "$1 for $seconds s"
     cargo fuzz run "$1" -- -max_total_time="$seconds" -max_len=$LARGEST -timeout=$SLOWEST -rss_limit_mb=$MEMORY \
-        -malloc_limit_mb=$ALLOCATION -dict="fuzz/artifacts/$1.dictionary" -print_final_stats=1 > "$log" 2>&1 || status=$?
+        -malloc_limit_mb=$ALLOCATION ${words:+"-dict=$words"} -print_final_stats=1 > "$log" 2>&1 || status=$?
     row "$1" "$log" $status
     [ $status = 0 ] || { tail -40 "$log" >&2; return 1; }
 }

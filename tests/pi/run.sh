@@ -93,7 +93,8 @@ for ((tick = 0; tick < LIMIT * 5; tick++)); do
     kill -0 $emulator 2> /dev/null || break
     sleep 0.2
 done
-tr -d '\r' < "$work/serial" | sed -n '/^@@BEGIN/,/^@@STATUS/p' | grep -v '^@@' || :
+# A line of the kernel's may stand before the mark.
+tr -d '\r' < "$work/serial" | sed -n '/@@BEGIN/,/^@@STATUS/p' | grep -av '@@' || :
 status=$(tr -d '\r' < "$work/serial" | sed -n 's/^@@STATUS //p' | tail -1)
 [[ -n $status ]] || { tail -20 "$work/serial" "$work/errors" >&2; die "no result within $LIMIT s"; }
 exit "$status"
