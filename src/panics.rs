@@ -10,7 +10,7 @@ thread_local! {
 
 /// Runs `work` and turns a panic in it, on this thread, into an error that carries the panic's message.
 ///
-/// For third-party parsers of untrusted input only: whatever `work` was changing must be dropped after an error.
+/// For other people's code on untrusted input only (parsers, a model's operators): whatever `work` was changing must be dropped after an error.
 ///
 /// # Errors
 /// The panic's message.

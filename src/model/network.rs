@@ -22,6 +22,7 @@ use super::program::{Program, Run, RunState, Watch};
 use super::trunk::cut_at_features;
 use crate::kernels::{Kernel, KernelError, Pool, Strategy, cores};
 use crate::memory;
+use crate::panics;
 use crate::preprocess::{InputSpec, InputTensor, TensorFormat};
 
 /// What computes a model's quantised layers.
@@ -322,9 +323,16 @@ impl Model {
     }
 
     /// Raw scores, one a class.
+    ///
+    /// # Errors
+    /// The input is not one of this model's, or an operator fails. An operator of tract's may panic on what a stranger's file asks of it:
+    /// that is an error as well, after which the model is of no use, so that a model's self-test ends the model and not the daemon.
     pub fn run(&mut self, input: &InputTensor) -> Result<Vec<f32>, ModelError> {
         let tensor = self.tensor(input)?;
-        let results = self.state.run(tvec!(tensor));
+        let gave_up = |panic: String| {
+            TractError::msg(format!("an operator gave up: {}", panic.lines().next().unwrap_or_default()))
+        };
+        let results = panics::contain(|| self.state.run(tvec!(tensor))).unwrap_or_else(|panic| Err(gave_up(panic)));
         self.scores(results)
     }
 
