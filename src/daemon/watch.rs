@@ -270,7 +270,11 @@ impl Watcher {
 /// What keeps a rule from firing whatever the frames show.
 fn obstacle(status: &RuleStatus, now: Monotonic) -> Option<String> {
     let quiet = status.cooldown_end.filter(|&end| !status.on && now < end);
+    let clockless = status.schedule.is_some_and(|schedule| !schedule.known);
     match status.closed {
+        Some(OffReason::Unscheduled) if clockless => {
+            Some("the board does not know the time, and `clock_unset` closes its schedule".into())
+        }
         Some(OffReason::Unscheduled) => Some("outside its schedule".into()),
         Some(OffReason::Disarmed) => Some("disarmed".into()),
         Some(OffReason::Stale) => Some("its camera delivers no frames".into()),
@@ -331,6 +335,29 @@ fn shrunk(rgb: &Rgb, side: u32) -> Rgb {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_whose_clock_is_unknown_says_so_and_not_that_it_is_late() {
+        use crate::rules::ScheduleStatus;
+        let status = |known| RuleStatus {
+            rule: "gate".into(),
+            on: false,
+            changed: None,
+            cooldown_end: None,
+            hits_needed: 1,
+            window: 1,
+            escalates_at: None,
+            armed: None,
+            schedule: Some(ScheduleStatus { open: false, known, until: None }),
+            closed: Some(OffReason::Unscheduled),
+            threshold_on: 0.6,
+            threshold_off: 0.4,
+            views: vec![],
+        };
+        let said = |known| obstacle(&status(known), Monotonic::default()).unwrap();
+        assert!(said(false).contains("does not know the time"), "{}", said(false));
+        assert_eq!(said(true), "outside its schedule");
+    }
 
     #[test]
     fn a_picture_is_shrunk_by_whole_steps_and_keeps_its_length() {
