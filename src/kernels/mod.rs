@@ -74,6 +74,7 @@ pub use packed::Part;
 pub use pool::Pool;
 pub use pooling::{AveragePool, average_pool, global_average, max_pool};
 pub use scratch::Scratch;
+pub(crate) use scratch::{Buffer, Plain};
 pub use spec::{ConvSpec, Requantize};
 
 /// Why a layer cannot be made.

@@ -50,6 +50,13 @@ impl<T: Plain> Buffer<T> {
         Self { data: data.cast(), len }
     }
 
+    /// At least `len` zeros, in whole huge pages where they fill one: for memory that is written and read again, layer after layer. A rest on small pages
+    /// lies wherever the system had some, and where their addresses share sets of L2, half of the layers that use it are 10 % slower.
+    pub(crate) fn working(len: usize) -> Self {
+        let each = HUGE / size_of::<T>();
+        Self::new(if len < each { len } else { len.next_multiple_of(each) })
+    }
+
     /// `values`, followed by zeros up to `len`.
     pub(crate) fn padded(values: impl IntoIterator<Item = T>, len: usize) -> Self {
         let mut buffer = Self::new(len);
@@ -157,7 +164,7 @@ impl Scratch {
         let bytes = shared + workers * each;
         if self.bytes() < bytes {
             self.memory = None;
-            self.memory = Some(Buffer::new(bytes));
+            self.memory = Some(Buffer::working(bytes));
         }
         let start = self.memory.as_mut().map_or(NonNull::dangling(), |m| m.data);
         Areas { start, shared, each, workers, _scratch: std::marker::PhantomData }
