@@ -13,7 +13,7 @@ root=$(cd "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 
 # In the order in which they run, in one boot; each puts back what it changes.
-together=(package camera_faults line_held inputs reload hot broker_refuses reconnects broker_killed watchdog ends storage idle)
+together=(package drop_ins camera_faults line_held inputs reload hot broker_refuses reconnects broker_killed watchdog ends storage idle)
 # Each in a fresh boot.
 alone=(first_event late_camera)
 # Programs of this machine, which boot the board as often as they need to.
