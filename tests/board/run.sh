@@ -20,7 +20,7 @@ alone=(first_event late_camera)
 outside=(power_cuts)
 all=("${together[@]}" "${alone[@]}" "${outside[@]}")
 # What fits the gate's hour.
-gate=(line_held inputs reload first_event late_camera)
+gate=(drop_ins line_held inputs reload first_event late_camera)
 # These need the program with faults on demand, which is compiled for them.
 with_faults=(watchdog ends)
 
