@@ -11,7 +11,7 @@
 #   CORES="cortex-a72" cross/test-arm.sh kernels::aarch64        the library's alone
 . "$(dirname "$0")/common.sh"
 
-CORES=${CORES:-cortex-a72 cortex-a76 neoverse-v1}
+CORES=${CORES:-cortex-a53 cortex-a72 cortex-a76 neoverse-v1}
 # Seconds for one test binary on one core, some ten times what it takes: a test that hangs is a failure and not a stall.
 LIMIT=1200
 TESTS=(model_parity preprocess)

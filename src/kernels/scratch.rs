@@ -50,8 +50,8 @@ impl<T: Plain> Buffer<T> {
         Self { data: data.cast(), len }
     }
 
-    /// At least `len` zeros, in whole huge pages where they fill one: for memory that is written and read again, layer after layer. A rest on small pages
-    /// lies wherever the system had some, and where their addresses share sets of L2, half of the layers that use it are 10 % slower.
+    /// At least `len` zeros, in whole huge pages where they fill one: for memory that is written and read again, layer after layer. A rest on small
+    /// pages lies wherever the system had some, and its addresses may share sets of L2.
     pub(crate) fn working(len: usize) -> Self {
         let each = HUGE / size_of::<T>();
         Self::new(if len < each { len } else { len.next_multiple_of(each) })

@@ -129,7 +129,8 @@ fn gemm(graph: &mut Graph, view: &View, at: &NodeProto, output: &Grid, codes: &s
     }
     let (x, x_values) = input(graph, view, &at.input[0])?;
     let (w, w_values) = weights(graph, view, &at.input[1], if by_output { 0 } else { 1 })?;
-    let outputs = dims(graph.constant(&w.codes)?)[usize::from(!by_output)];
+    let &[rows, columns] = dims(graph.constant(&w.codes)?).as_slice() else { return None };
+    let outputs = if by_output { rows } else { columns };
     let layer = FullyConnected {
         name: &at.name,
         input: &x.codes,
