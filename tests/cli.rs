@@ -57,6 +57,8 @@ fn exit_codes_tell_usage_configuration_and_run_time_apart() {
     check(&["classify", "--model", MODEL, "README.md"], 1, "README.md");
     check(&["bench", "--model", MODEL, "--kernel", "abacus"], 78, "abacus");
     check(&["bench", "--model", MODEL, "--strategy", "abacus"], 2, "known are auto");
+    check(&["bench", "--model", MODEL, "--layer", "abacus"], 2, "write LAYER=STRATEGY");
+    check(&["bench", "--model", MODEL, "--layer", "abacus=direct"], 78, "no convolution `abacus`");
     check(&["doctor"], 0, "chosen");
 }
 

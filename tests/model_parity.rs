@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use spotter::kernels::Kernel;
+use spotter::kernels::{Kernel, Kind, Method, Strategy};
 use spotter::model::{LoadOptions, Model};
 use spotter::preprocess::{InputTensor, TensorFormat};
 
@@ -145,6 +145,35 @@ fn timing_names_every_layer() {
     assert!((15_346_000_000..15_400_000_000).contains(&macs), "{macs}");
 }
 
+/// A preference for one layer changes that layer's algorithm and no byte.
+#[test]
+fn a_preferred_algorithm_gives_the_same_bytes() {
+    let codes = codes(&json("tests/reference/onnxruntime/reference.json")["photos"][0]);
+    // where the table has Winograd it can be refused, and elsewhere there is nothing to prefer
+    let kernel = Kernel::best();
+    if Method::of(kernel, Strategy::Auto, Kind::Square) != Method::Winograd {
+        return;
+    }
+    let load = |layers: &[&str]| {
+        let layers = layers.iter().map(|l| l.parse().unwrap()).collect();
+        Model::load(&vgg16(), &LoadOptions { layers, ..options(&kernel.to_string()) })
+    };
+    let algorithms = |model: &Model| model.layers().into_iter().map(|l| (l.name, l.algorithm)).collect::<Vec<_>>();
+    let mut plain = load(&[]).unwrap();
+    let name = plain.layers().into_iter().find(|l| l.algorithm.starts_with("winograd")).unwrap().name;
+    let (before, scores) = (algorithms(&plain), plain.run(&input(&plain, &codes)).unwrap());
+    let mut changed = load(&[&format!("{name}=direct")]).unwrap();
+    for (before, after) in before.iter().zip(algorithms(&changed)) {
+        assert_eq!(*before == after, before.0 != name, "{before:?} {after:?}");
+    }
+    assert_eq!(changed.run(&input(&changed, &codes)).unwrap(), scores);
+    let mut direct = load(&["3x3=direct"]).unwrap();
+    assert!(algorithms(&direct).iter().all(|(_, algorithm)| !algorithm.starts_with("winograd")));
+    assert_eq!(direct.run(&input(&direct, &codes)).unwrap(), scores);
+    let message = load(&["conv=direct"]).err().unwrap().to_string();
+    assert!(message.contains("no convolution `conv`") && message.contains(&name), "{message}");
+}
+
 /// A small model on every kernel and on tract alone, with the tolerances of ours and of tract. The input is `[3][16][16]` integers.
 #[track_caller]
 fn check_small(name: &str, lowered: bool, foreign: &[&str], tolerances: [f32; 2]) {
@@ -206,6 +235,26 @@ fn small_lookup() {
 fn small_islands() {
     // a product of codes multiplies what tract rounds differently, so tract alone is no measure here
     check_small("islands", true, &["Softmax"], [1e-3, f32::INFINITY]);
+}
+
+#[test]
+fn small_gemm() {
+    check_small("gemm", true, &["DequantizeLinearF32", "EinSum", "Add"], [1e-3, 0.3]);
+}
+
+/// 32-bit sums, with scales that are constant or found while the network runs: on tract's ops, exact, and said so by name.
+#[test]
+fn small_integers() {
+    for name in ["integers", "dynamic"] {
+        check_small(name, false, &[], [1e-4, 1e-4]);
+        let model = Model::load(&root().join(format!("tests/models/{name}.onnx")), &options("generic")).unwrap();
+        let named = model.load_report().foreign.iter().filter(|f| f.why.is_some_and(|why| why.contains("32-bit sums")));
+        let named: Vec<&str> = named.map(|f| f.name.as_str()).collect();
+        assert!(
+            matches!(named.as_slice(), [conv, matmul] if conv.starts_with("convinteger") && matmul.starts_with("matmulinteger")),
+            "{named:?}"
+        );
+    }
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::outcome::{Failure, Outcome};
 use super::{Format, print_json};
-use crate::kernels::{Conv, ConvSpec, Pool, Requantize, Scratch, Strategy};
+use crate::kernels::{Conv, ConvSpec, Kernel, Kind, Method, Pool, Preference, Requantize, Scratch, Strategy};
 use crate::model::{LoadOptions, Memory, Model};
 use crate::preprocess::{InputTensor, TensorFormat};
 
@@ -31,6 +31,9 @@ pub(super) struct Bench {
     /// How convolutions are computed, instead of by a table of CPU and shape: direct, winograd (where it is exact), auto
     #[arg(long, value_name = "NAME")]
     strategy: Option<Strategy>,
+    /// An exception: a layer's name or a kind of layer (as printed), and how it is computed; may be given several times
+    #[arg(long, value_name = "LAYER=STRATEGY")]
+    layer: Vec<Preference>,
     /// The folder in which the packed model is kept from run to run: the first load is cold, the next one warm
     #[arg(long, value_name = "FOLDER")]
     cache: Option<PathBuf>,
@@ -53,6 +56,7 @@ impl Bench {
             cache: self.cache.clone(),
             memory: if self.compact { Memory::Compact } else { Memory::Fast },
             strategy: self.strategy,
+            layers: self.layer.clone(),
         };
         let mut model = Model::load(&self.model, &options).map_err(Failure::configuration)?;
         let load_peak = peak_rss();
@@ -77,6 +81,15 @@ impl Bench {
         Ok(())
     }
 
+    /// The method for each kind of convolution, where no preference says otherwise; `null` for tract's own operators.
+    fn choice(&self, kernel: &str) -> Option<Map<String, Value>> {
+        let kernel: Kernel = kernel.parse().ok()?;
+        let compact = if self.compact { Strategy::Compact } else { Strategy::Auto };
+        let strategy = self.strategy.unwrap_or(compact);
+        let method = |kind: Kind| Method::of(kernel, strategy, kind).name();
+        Some(Kind::ALL.into_iter().map(|kind| (kind.name().to_owned(), method(kind).into())).collect())
+    }
+
     fn report(&self, model: &Model, sorted: &[Duration], times: &[Duration], load_peak: Option<u64>) -> Value {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         let rank = |percent: usize| sorted[(sorted.len() * percent).div_ceil(100).saturating_sub(1)];
@@ -92,7 +105,8 @@ impl Bench {
             // A dense layer reads a weight of one byte for each multiplication.
             let limit = if layer.algorithm == "dense" { Some(bandwidth) } else { peak };
             json!({
-                "name": layer.name, "algorithm": layer.algorithm, "ms": ms(*time), "macs": layer.macs,
+                "name": layer.name, "kind": layer.kind.map(Kind::name), "algorithm": layer.algorithm,
+                "ms": ms(*time), "macs": layer.macs,
                 "gmacs_per_s": layer.macs as f64 / seconds / 1e9, "share": seconds / all.as_secs_f64(),
                 "of_limit": limit.map(|limit| layer.macs as f64 / seconds / 1e9 / limit),
             })
@@ -103,9 +117,25 @@ impl Bench {
             "peak_rss_bytes": peak_rss, "kernel": load.kernel, "threads": load.threads,
             "macs": macs, "gmacs_per_s": macs as f64 / rank(50).as_secs_f64() / 1e9,
             "peak_gmacs_per_s": peak, "bandwidth_gb_per_s": bandwidth,
+            "choice": self.choice(&load.kernel),
+            "preferences": self.layer.iter().map(Preference::to_string).collect::<Vec<_>>(),
             "layers": std::iter::zip(&layers, times).map(layer).collect::<Vec<_>>(),
             "foreign": load.foreign.iter().map(|n| format!("{} ({})", n.name, n.op)).collect::<Vec<_>>(),
         })
+    }
+}
+
+/// The table by which the convolutions got their algorithms, as text; nothing for tract's own operators.
+fn print_choice(report: &Value) {
+    let Some(choice) = report["choice"].as_object() else { return };
+    let defaults: Vec<String> =
+        choice.iter().map(|(kind, method)| format!("{kind} {}", method.as_str().unwrap_or_default())).collect();
+    let kernel = report["kernel"].as_str().unwrap_or_default();
+    println!("convolutions by kind on {kernel}: {}", defaults.join(", "));
+    let preferences: Vec<&str> =
+        report["preferences"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !preferences.is_empty() {
+        println!("but for {}", preferences.join(", "));
     }
 }
 
@@ -210,10 +240,12 @@ fn print_text(report: &Value) {
     for node in report["foreign"].as_array().into_iter().flatten() {
         println!("{:48} tract", node.as_str().unwrap_or_default());
     }
+    println!();
+    print_choice(report);
     let [median, min, p95, load] = ["median_ms", "min_ms", "p95_ms", "load_ms"].map(|key| number(&report[key]));
     let kernel = report["kernel"].as_str().unwrap_or_default();
     println!(
-        "\nmedian {median:.1} ms, best {min:.1} ms, 95 % within {p95:.1} ms; kernel {kernel}, {} threads",
+        "median {median:.1} ms, best {min:.1} ms, 95 % within {p95:.1} ms; kernel {kernel}, {} threads",
         report["threads"]
     );
     if let Some(peak) = report["peak_gmacs_per_s"].as_f64() {

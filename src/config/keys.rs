@@ -206,6 +206,7 @@ pub const KEYS: &[Key] = &[
     key(Model, "kernel", STRING, Means("the best for the CPU"), "the kernels by name; `tract` for tract's own", "\"generic\""),
     key(Model, "threads", INTEGER, Means("all cores, of big and small ones the big"), "threads for inference, 1 to 1024", "4"),
     key(Model, "memory", STRING, Default("\"fast\""), "`compact`: where speed costs memory, memory is spared; it changes something on ARM CPUs without dot product only", "\"compact\""),
+    key(Model, "layers", STRINGS, Default("[]"), "exceptions from the table by which each convolution gets its algorithm (`spotter bench` prints it): `LAYER=METHOD`, where the layer is its name or a kind (`depthwise`, `3x3`, `3x3-narrow`, `other`) and the method `auto`, `direct` or `winograd`; the results are the same", "[\"3x3=direct\"]"),
     key(Model, "cache", STRING, Means("systemd's `$CACHE_DIRECTORY`, else `~/.cache/spotter`"), "the folder in which the packed model is kept for the next start, as large as the model; `none`: nowhere", "\"/var/cache/spotter\""),
 
     key(Camera, "name", STRING, Required, "the camera's name, in rules and topics: letters, digits, `-`, `_`", "\"feeder\""),

@@ -36,7 +36,7 @@ use toml::de::{DeArray, DeTable};
 pub(crate) use classes::GROUP_MARK;
 pub use keys::{Absent, KEYS, Key, Section, reference};
 pub use plan::Plan;
-use plan::{ActionPlan, CachePlan, CameraPlan, GroupPlan, ModelPlan, RulePlan, SourcePlan};
+use plan::{ActionPlan, CachePlan, CameraPlan, GroupPlan, MethodPlan, ModelPlan, RulePlan, SourcePlan};
 pub use problem::{Problem, Problems};
 use reader::{Document, Lines, Table};
 pub use values::duration;
@@ -197,6 +197,7 @@ fn read_model(root: &Table<'_>) -> ModelPlan {
             kernel: None,
             threads: None,
             compact: false,
+            layers: Vec::new(),
             cache: CachePlan::Default,
         };
     };
@@ -206,11 +207,36 @@ fn read_model(root: &Table<'_>) -> ModelPlan {
         kernel: model.text("kernel"),
         threads: model.integer("threads", 1..=1024).and_then(|threads| usize::try_from(threads).ok()),
         compact: model.choice("memory", &[("fast", false), ("compact", true)]).unwrap_or_default(),
+        layers: read_layers(&model),
         cache: match model.text("cache").as_deref() {
             None => CachePlan::Default,
             Some("none") => CachePlan::None,
             Some(_) => CachePlan::Folder(model.path("cache").unwrap_or_default()),
         },
+    }
+}
+
+fn read_layers(model: &Table<'_>) -> Vec<(String, MethodPlan)> {
+    let mut layers = Vec::new();
+    for (index, text) in model.strings("layers").unwrap_or_default() {
+        let method = text.rsplit_once('=').and_then(|(layer, method)| Some((layer.to_owned(), method_plan(method)?)));
+        match method.filter(|(layer, _)| !layer.is_empty()) {
+            Some(layer) => layers.push(layer),
+            None => {
+                let remedy = "write LAYER=METHOD; methods are auto, direct and winograd";
+                model.problem_in("layers", index, format!("{text:?} is no choice for a layer; {remedy}"));
+            }
+        }
+    }
+    layers
+}
+
+fn method_plan(name: &str) -> Option<MethodPlan> {
+    match name {
+        "auto" => Some(MethodPlan::Auto),
+        "direct" => Some(MethodPlan::Direct),
+        "winograd" => Some(MethodPlan::Winograd),
+        _ => None,
     }
 }
 

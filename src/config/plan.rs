@@ -139,8 +139,21 @@ pub struct ModelPlan {
     pub threads: Option<usize>,
     /// Weights are held once, in about their own size, where speed would cost memory.
     pub compact: bool,
+    /// Layers, or kinds of layer, and how they are computed instead of by the table.
+    pub layers: Vec<(String, MethodPlan)>,
     /// Where the packed model is kept.
     pub cache: CachePlan,
+}
+
+/// How the convolutions of an element of `layers` of `[model]` are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodPlan {
+    /// By the table of CPU and shape.
+    Auto,
+    /// Every product is computed.
+    Direct,
+    /// Winograd's algorithm, where it is exact.
+    Winograd,
 }
 
 /// `cache` of `[model]`

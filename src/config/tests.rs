@@ -280,6 +280,17 @@ fn unknown_keys_say_what_was_meant() {
 }
 
 #[test]
+fn layers_have_a_method_each() {
+    let text = BASE.replacen("[model]\n", "[model]\nlayers = [\"3x3=direct\", \"a=b=winograd\"]\n", 1);
+    let plan = read(&text).expect("a plan");
+    let expected = [("3x3", MethodPlan::Direct), ("a=b", MethodPlan::Winograd)].map(|(l, m)| (l.to_owned(), m));
+    assert_eq!(plan.model.layers, expected);
+    let text = BASE.replacen("[model]\n", "[model]\nlayers = [\"conv\", \"conv=fast\", \"=direct\"]\n", 1);
+    let problems: Vec<String> = (0..3).map(|i| format!("2 model.layers[{i}]: is no choice for a layer")).collect();
+    check_file(&text, &problems.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
 fn sources_of_cameras() {
     check_source("fps = 5", &["3 camera[0]: has no source; add one of `device`, `process`, `files`"]);
     check_source("device = \"d\"\nfiles = \"f\"", &["6 camera[0].files: one source too many beside `device`"]);

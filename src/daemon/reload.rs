@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use super::{compile_rules, compile_stations, self_test};
-use crate::config::plan::{CachePlan, ModelPlan};
+use crate::config::plan::{CachePlan, MethodPlan, ModelPlan};
 use crate::config::{self, Plan};
 use crate::files;
+use crate::kernels::{Preference, Strategy};
 use crate::model::{LoadOptions, Memory, Model, ModelFiles, cache};
 use crate::rules::RuleSet;
 use crate::rules::station::StationSet;
@@ -50,12 +51,22 @@ pub fn load_options(plan: &ModelPlan) -> LoadOptions {
         threads: plan.threads,
         memory: if plan.compact { Memory::Compact } else { Memory::Fast },
         strategy: None,
+        layers: plan.layers.iter().map(preference).collect(),
         cache: match &plan.cache {
             CachePlan::Default => cache::default_folder(),
             CachePlan::None => None,
             CachePlan::Folder(folder) => Some(folder.clone()),
         },
     }
+}
+
+fn preference((layer, method): &(String, MethodPlan)) -> Preference {
+    let strategy = match method {
+        MethodPlan::Auto => Strategy::Auto,
+        MethodPlan::Direct => Strategy::Direct,
+        MethodPlan::Winograd => Strategy::Winograd,
+    };
+    Preference { layer: layer.clone(), strategy }
 }
 
 /// What tells whether one of a model's files has been replaced.

@@ -1,44 +1,11 @@
 //! [`Conv`]: a convolution with its weights packed for one kernel.
 
 use super::{
-    ConvSpec, Kernel, KernelError, Pool, Requantize, Scratch, generic,
+    ConvSpec, Kernel, KernelError, Kind, Method, Pool, Requantize, Scratch, Strategy, generic,
     packed::{Packed, Packer, Part, Parts},
     scratch::Shared,
 };
 use serde::{Deserialize, Serialize};
-
-/// How a convolution is computed, where there is a choice. The bytes are the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Strategy {
-    /// By a table of CPU and shape.
-    #[default]
-    Auto,
-    /// As `Auto`, but no layer's packed weights may take a multiple of the weights' own size.
-    Compact,
-    /// Every product is computed (implicit GEMM).
-    Direct,
-    /// Winograd's algorithm wherever it is exact and written for the kernel, else directly.
-    Winograd,
-}
-
-impl Strategy {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::Compact, Self::Direct, Self::Winograd];
-}
-
-impl std::str::FromStr for Strategy {
-    type Err = KernelError;
-
-    fn from_str(name: &str) -> Result<Self, KernelError> {
-        match name {
-            "auto" => Ok(Self::Auto),
-            "compact" => Ok(Self::Compact),
-            "direct" => Ok(Self::Direct),
-            "winograd" => Ok(Self::Winograd),
-            _ => Err(KernelError::UnknownStrategy(name.to_owned())),
-        }
-    }
-}
 
 /// A checked layer, borrowed while an algorithm packs it.
 pub(crate) struct Layer<'a> {
@@ -251,10 +218,11 @@ impl ConvRecipe {
 }
 
 fn fast(kernel: Kernel, strategy: Strategy, layer: &Layer, packer: &mut Packer) -> Option<Box<dyn Algorithm>> {
+    let method = Method::of(kernel, strategy, Kind::of(layer.spec));
     #[cfg(target_arch = "aarch64")]
-    return super::aarch64::conv(kernel, strategy, layer, packer);
+    return super::aarch64::conv(kernel, method, layer, packer);
     #[cfg(target_arch = "x86_64")]
-    return super::x86_64::conv(kernel, strategy, layer, packer);
+    return super::x86_64::conv(kernel, method, layer, packer);
     #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
     return None;
 }

@@ -35,6 +35,7 @@
 //! | `smmla` | `i8` | 8 | a vector is 2 pixels (outputs) x 8; set `STEP = 2` |
 //! | `smlal` by lane | `i16` | 1 | weights `i16`, 4 outputs an instruction |
 
+mod choice;
 mod conv;
 pub mod cores;
 mod cpu;
@@ -66,7 +67,8 @@ mod x86_64;
 #[cfg(test)]
 mod tests;
 
-pub use conv::{Conv, ConvRecipe, Strategy};
+pub use choice::{Choice, Kind, Method, Preference, Strategy};
+pub use conv::{Conv, ConvRecipe};
 pub use cpu::Kernel;
 pub use dense::{Dense, DenseRecipe};
 pub use elementwise::{Combine, Grid, Source, Target, combine, dequantize, extend, quantize};
@@ -74,6 +76,7 @@ pub use packed::Part;
 pub use pool::Pool;
 pub use pooling::{AveragePool, average_pool, global_average, max_pool};
 pub use scratch::Scratch;
+pub(crate) use scratch::{Buffer, Plain};
 pub use spec::{ConvSpec, Requantize};
 
 /// Why a layer cannot be made.
@@ -88,6 +91,9 @@ pub enum KernelError {
     /// No such strategy.
     #[error("there is no strategy `{0}`; known are auto, compact, direct, winograd")]
     UnknownStrategy(String),
+    /// A preference that names no layer or no strategy.
+    #[error("`{0}` is no preference; write LAYER=STRATEGY, such as 3x3=direct")]
+    Preference(String),
     /// An array's length does not follow from the layer's shape.
     #[error("a layer of this shape needs {expected} values of {what}, but {found} were given")]
     Length {

@@ -50,6 +50,13 @@ impl<T: Plain> Buffer<T> {
         Self { data: data.cast(), len }
     }
 
+    /// At least `len` zeros, in whole huge pages where they fill one: for memory that is written and read again, layer after layer. A rest on small pages
+    /// lies wherever the system had some, and where their addresses share sets of L2, half of the layers that use it are 10 % slower.
+    pub(crate) fn working(len: usize) -> Self {
+        let each = HUGE / size_of::<T>();
+        Self::new(if len < each { len } else { len.next_multiple_of(each) })
+    }
+
     /// `values`, followed by zeros up to `len`.
     pub(crate) fn padded(values: impl IntoIterator<Item = T>, len: usize) -> Self {
         let mut buffer = Self::new(len);
@@ -133,9 +140,14 @@ pub(crate) fn prefetch_near<T>(line: *const T) {
 /// Working memory for [`Conv::run`](super::Conv::run) and [`Dense::run`](super::Dense::run): one a model, used by layer after layer.
 ///
 /// It grows to the largest layer's need at that layer's first run and allocates nothing afterwards.
+///
+/// A worker's area stays where it is from layer to layer. Were each layer to divide the memory anew, a core would write to lines that another core
+/// changed in the layer before, and fetch them from its cache: a tenth to a quarter of the time of conv 3_1, 4_1, 4_2 and 5_1 on two cores.
 #[derive(Default)]
 pub struct Scratch {
     memory: Option<Buffer<u8>>,
+    /// What it was made for: bytes for all, bytes for each worker, workers.
+    room: [usize; 3],
 }
 
 impl Scratch {
@@ -152,13 +164,14 @@ impl Scratch {
     /// `shared` bytes for all, and `each` bytes for every one of `workers` threads. The contents are left over from earlier runs.
     pub(crate) fn areas(&mut self, shared: usize, workers: usize, each: usize) -> Areas<'_> {
         // Areas a multiple of 4096 bytes apart would all fall into the same sets of the L1 cache.
-        let shared = shared.next_multiple_of(LINE);
-        let each = each.next_multiple_of(4096) + LINE;
-        let bytes = shared + workers * each;
-        if self.bytes() < bytes {
+        let need = [shared.next_multiple_of(LINE), each.next_multiple_of(4096) + LINE, workers];
+        if std::iter::zip(need, self.room).any(|(need, room)| need > room) {
+            self.room = std::array::from_fn(|i| need[i].max(self.room[i]));
+            let [shared, each, workers] = self.room;
             self.memory = None;
-            self.memory = Some(Buffer::new(bytes));
+            self.memory = Some(Buffer::working(shared + workers * each));
         }
+        let [shared, each, _] = self.room;
         let start = self.memory.as_mut().map_or(NonNull::dangling(), |m| m.data);
         Areas { start, shared, each, workers, _scratch: std::marker::PhantomData }
     }
@@ -232,7 +245,8 @@ mod tests {
         assert!(starts.windows(2).all(|p| p[1] - p[0] >= 5000));
         let bytes = scratch.bytes();
         assert!(bytes >= starts[2] - starts[0] + 5000);
-        scratch.areas(10, 2, 100);
+        let smaller = scratch.areas(10, 2, 100);
+        assert_eq!([smaller.of(0) as usize, smaller.of(1) as usize], starts[..2], "a worker's area stays where it is");
         assert_eq!(scratch.bytes(), bytes);
     }
 }

@@ -62,6 +62,20 @@ pub enum ModelError {
         /// What to try.
         remedy: &'static str,
     },
+    /// A preference for a layer that is not there.
+    #[error(
+        "the model {} has no convolution `{layer}` on Spotter's kernels; name a kind (depthwise, 3x3, 3x3-narrow, other) or one of: {}",
+        path.display(),
+        known.join(", ")
+    )]
+    UnknownLayer {
+        /// The ONNX file.
+        path: PathBuf,
+        /// What was asked for.
+        layer: String,
+        /// The convolutions that there are.
+        known: Vec<String>,
+    },
     /// The manifest promises another file.
     #[error(
         "the model {} is not the file that its manifest {} describes: [source] sha256 says {expected}, the file has {found}; \

@@ -20,7 +20,7 @@ use super::lower::{self, Foreign, Image, Lowered};
 use super::manifest::{Manifest, OutputKind};
 use super::program::{Program, Run, RunState, Watch};
 use super::trunk::cut_at_features;
-use crate::kernels::{Kernel, KernelError, Pool, Strategy, cores};
+use crate::kernels::{Choice, Kernel, KernelError, Kind, Pool, Preference, Strategy, cores};
 use crate::memory;
 use crate::panics;
 use crate::preprocess::{InputSpec, InputTensor, TensorFormat};
@@ -93,6 +93,8 @@ pub struct LoadOptions {
     pub memory: Memory,
     /// How convolutions are computed; when absent, by a table of CPU and shape, which minds `memory`. For measurements.
     pub strategy: Option<Strategy>,
+    /// Exceptions from `strategy`, by layer or by kind of layer.
+    pub layers: Vec<Preference>,
 }
 
 /// What is preferred where speed costs memory.
@@ -172,6 +174,8 @@ pub struct LayerInfo {
     pub algorithm: String,
     /// Multiplications and additions of one run; 0 where they do not count, or are not known.
     pub macs: u64,
+    /// Which kind of convolution it is, if it is one of ours.
+    pub kind: Option<Kind>,
     /// Height, width, channels of its output; empty for tract's own ops.
     pub shape: Vec<usize>,
 }
@@ -233,10 +237,10 @@ impl Model {
         let ModelFiles { mut manifest, mut labels } = ModelFiles::beside(path)?;
         let engine = Engine::choose(options.engine.as_deref())?;
         let threads = options.threads.unwrap_or_else(cores::suitable_threads).max(1);
-        let strategy = strategy(purpose, options);
-        let place = place(path, &manifest, engine, strategy, purpose, options);
+        let choice = choice(purpose, options);
+        let place = place(path, &manifest, engine, &choice, purpose, options);
         if let Some(restored) = place.as_ref().and_then(|(folder, key)| cache::restore(folder, key, threads)) {
-            return Model::of_cache(path, manifest, labels, restored, engine, start);
+            return Model::of_cache(path, manifest, labels, restored, engine, start)?.with_known(&choice);
         }
         let bytes = load::read(path)?;
         load::check_digest(path, &bytes, &manifest)?;
@@ -251,7 +255,8 @@ impl Model {
         let Loaded { model, layout, outputs } = load::type_check(path, &proto, &manifest)?;
         drop(proto);
         let labels = match_labels(path, &manifest, labels, outputs)?;
-        let prepared = load::contained(path, "preparing it", || prepare(model, engine, threads, strategy, purpose));
+        let prepared =
+            load::contained(path, "preparing it", || prepare(model, engine, threads, choice.clone(), purpose));
         let (state, lowered) = prepared?;
         memory::return_free_memory();
         let input = input_spec(&manifest, lowered.image);
@@ -266,7 +271,25 @@ impl Model {
             cache: if writing.is_some() { CacheUse::Written } else { CacheUse::None },
         };
         log_foreign(path, &report);
-        Ok(Model { path: path.into(), manifest, labels, input, layout, outputs, state, report, writing })
+        let model = Model { path: path.into(), manifest, labels, input, layout, outputs, state, report, writing };
+        model.with_known(&choice)
+    }
+
+    /// The model, when every preference is about a convolution of it, or about a kind.
+    fn with_known(self, choice: &Choice) -> Result<Model, ModelError> {
+        if choice.preferences.is_empty() {
+            return Ok(self);
+        }
+        let convolutions: Vec<String> =
+            self.layers().into_iter().filter(|l| l.kind.is_some()).map(|l| l.name).collect();
+        let known = |name: &str| Kind::ALL.iter().any(|k| k.name() == name) || convolutions.iter().any(|c| c == name);
+        match choice.preferences.iter().find(|p| !known(&p.layer)) {
+            None => Ok(self),
+            Some(unknown) => {
+                let (path, layer) = (self.path.clone(), unknown.layer.clone());
+                Err(ModelError::UnknownLayer { path, layer, known: convolutions })
+            }
+        }
     }
 
     fn of_cache(
@@ -383,6 +406,7 @@ impl Model {
                     name: node.name.clone(),
                     algorithm,
                     macs: tract_macs(plan.model(), node),
+                    kind: None,
                     shape: vec![],
                 });
             }
@@ -470,13 +494,15 @@ fn match_labels(
 }
 
 /// How convolutions are computed.
-fn strategy(purpose: Purpose, options: &LoadOptions) -> Strategy {
-    match (purpose, options.strategy, options.memory) {
-        (Purpose::Lean, ..) => Strategy::Direct,
-        (_, Some(strategy), _) => strategy,
-        (_, None, Memory::Compact) => Strategy::Compact,
-        (_, None, Memory::Fast) => Strategy::Auto,
+fn choice(purpose: Purpose, options: &LoadOptions) -> Choice {
+    if purpose == Purpose::Lean {
+        return Choice { strategy: Strategy::Direct, preferences: Vec::new() };
     }
+    let strategy = options.strategy.unwrap_or(match options.memory {
+        Memory::Compact => Strategy::Compact,
+        Memory::Fast => Strategy::Auto,
+    });
+    Choice { strategy, preferences: options.layers.clone() }
 }
 
 /// Where the model may be kept, and under which key.
@@ -484,27 +510,27 @@ fn place(
     path: &Path,
     manifest: &Manifest,
     engine: Engine,
-    strategy: Strategy,
+    choice: &Choice,
     purpose: Purpose,
     options: &LoadOptions,
 ) -> Option<(PathBuf, Key)> {
     let Engine::Kernel(kernel) = engine else { return None };
     let folder = options.cache.clone().filter(|_| purpose == Purpose::Classify)?;
-    Some((folder, Key::new(path, manifest, kernel, strategy)?))
+    Some((folder, Key::new(path, manifest, kernel, choice.clone())?))
 }
 
 fn prepare(
     mut model: TypedModel,
     engine: Engine,
     threads: usize,
-    strategy: Strategy,
+    choice: Choice,
     purpose: Purpose,
 ) -> TractResult<(TypedSimpleState, Lowered)> {
     let lowered = match engine {
         Engine::Tract => Lowered::default(),
         Engine::Kernel(kernel) => {
             let fuse_pools = !matches!(purpose, Purpose::Trace | Purpose::Lean);
-            let options = lower::Options { kernel, strategy, pool: Arc::new(Pool::new(threads)), fuse_pools };
+            let options = lower::Options { kernel, choice, pool: Arc::new(Pool::new(threads)), fuse_pools };
             lower::lower(&mut model, &options)?
         }
     };
@@ -546,6 +572,7 @@ fn program_layers(program: &Program) -> impl Iterator<Item = LayerInfo> {
         name: layer.name.clone(),
         algorithm: layer.step.algorithm(),
         macs: layer.step.macs(program, layer.output),
+        kind: layer.step.kind(),
         shape: program.values[layer.output].shape.into(),
     })
 }

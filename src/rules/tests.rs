@@ -59,6 +59,7 @@ fn plan(cameras: Vec<CameraPlan>, rules: Vec<RulePlan>) -> Plan {
         kernel: None,
         threads: None,
         compact: false,
+        layers: Vec::new(),
         cache: CachePlan::None,
     };
     Plan {

@@ -13,9 +13,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${BOARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/spotter/board}
 suite=trixie
 kernel_suite=trixie-backports
-guest_packages=systemd,systemd-sysv,udev,kmod,dbus,v4l-utils,gpiod,mosquitto,mosquitto-clients,busybox-static,procps
+guest_packages=systemd,systemd-sysv,udev,kmod,dbus,v4l-utils,gpiod,mosquitto,mosquitto-clients,busybox-static,procps,gstreamer1.0-tools,gstreamer1.0-plugins-base
 # With what each depends on, these are all the modules that the image carries.
-modules=(vivid gpio-sim configfs 9pnet_virtio 9p virtio_net virtio_blk ext4)
+modules=(vivid vgem gpio-sim configfs 9pnet_virtio 9p virtio_net virtio_blk ext4)
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 say() { printf 'board image: %s\n' "$*" >&2; }

@@ -124,6 +124,9 @@ run_active() {
 }
 another_process() { [ "$(main_pid)" != "$pid" ] && [ "$(main_pid)" != 0 ]; }
 
+# The niceness of the daemon's thread of that name: niceness NAME
+niceness() { ps -L -p "$pid" -o ni=,comm= | sed -n "s/^ *\(-\{0,1\}[0-9]*\) $1\$/\1/p"; }
+
 main_pid() { systemctl show -P MainPID $unit; }
 restarts() { systemctl show -P NRestarts $unit; }
 journal() { journalctl --no-pager -q -u $unit -o cat ${journal_from:+--after-cursor "$journal_from"} "$@"; }

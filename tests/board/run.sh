@@ -13,14 +13,14 @@ root=$(cd "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 
 # In the order in which they run, in one boot; each puts back what it changes.
-together=(package camera_faults line_held inputs reload hot broker_refuses reconnects broker_killed watchdog ends storage idle)
+together=(package drop_ins camera_faults line_held inputs reload hot broker_refuses reconnects broker_killed watchdog ends storage idle)
 # Each in a fresh boot.
 alone=(first_event late_camera)
 # Programs of this machine, which boot the board as often as they need to.
 outside=(power_cuts)
 all=("${together[@]}" "${alone[@]}" "${outside[@]}")
 # What fits the gate's hour.
-gate=(line_held inputs reload first_event late_camera)
+gate=(drop_ins line_held inputs reload first_event late_camera)
 # These need the program with faults on demand, which is compiled for them.
 with_faults=(watchdog ends)
 

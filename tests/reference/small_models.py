@@ -77,6 +77,13 @@ class Net:
         operands = [x, *q, weights, self.constant(np.float32(0.002)), self.constant(np.int8(0)), *out]
         return self.node("QLinearMatMul", operands), out
 
+    def integer_product(self, op, x, q, weights, bias, **attributes):
+        """A product that gives 32-bit sums, and the floats that they stand for: as onnxruntime's `quantize_dynamic` writes it."""
+        zero = self.constant(np.int8(5))
+        sums = self.node("Cast", [self.node(op, [x, weights, q[1], zero], **attributes)], to=1)
+        scale = self.node("Mul", [q[0], self.constant(np.float32(0.002))])
+        return self.node("Add", [self.node("Mul", [sums, scale]), self.constant(bias)])
+
     def head(self, x, channels):
         """Mean of each channel, then a float Gemm."""
         flat = self.node("Flatten", [self.node("GlobalAveragePool", [x])], axis=1)
@@ -162,11 +169,42 @@ def floating(net):
     return net.head(x, 5)
 
 
+def integers(net, quantize=lambda net, x: net.quantize(x, 1.0)):
+    """ConvInteger and MatMulInteger, which give 32-bit sums."""
+    x, q = quantize(net, "input")
+    weights = net.constant(RNG.integers(-127, 128, (6, 3, 3, 3)).astype(np.int8))
+    bias = RNG.normal(0, 1, (1, 6, 1, 1)).astype(np.float32)
+    x = net.node("Relu", [net.integer_product("ConvInteger", x, q, weights, bias, kernel_shape=[3, 3], strides=[4, 4], pads=[1] * 4)])
+    x, q = quantize(net, net.node("Flatten", [x], axis=1))
+    weights = net.constant(RNG.integers(-127, 128, (6 * 4 * 4, 7)).astype(np.int8))
+    return net.integer_product("MatMulInteger", x, q, weights, RNG.normal(0, 1, 7).astype(np.float32))
+
+
+def dynamic(net):
+    """The same with scales and zero points that are found while it runs."""
+    def quantize(net, x):
+        names = [f"{x}_{part}" for part in ("codes", "scale", "zero")]
+        net.nodes.append(helper.make_node("DynamicQuantizeLinear", [x], names, name=f"{x}_quantize"))
+        return names[0], names[1:]
+    return integers(net, quantize)
+
+
+def gemm(net):
+    """onnxruntime's QGemm without an output scale, so that it gives floats."""
+    x, q = net.quantize("input", 1.0)
+    x, q = net.conv(x, q, 3, 6, stride=4)
+    weights = net.constant(RNG.integers(-127, 128, (6 * 4 * 4, 7)).astype(np.int8))
+    operands = [weights, net.constant(np.float32(0.002)), net.constant(np.int8(0))]
+    bias = net.constant(RNG.integers(-2000, 2000, 7).astype(np.int32))
+    return net.node("QGemm", [net.node("Flatten", [x], axis=1), *q, *operands, bias], domain="com.microsoft")
+
+
 def main():
     OUT.mkdir(exist_ok=True)
     references = {}
     for build, activation in [(plain, np.uint8), (signed, np.int8), (residual, np.uint8), (dense, np.uint8),
-                              (lookup, np.uint8), (islands, np.uint8), (floating, np.uint8)]:
+                              (lookup, np.uint8), (islands, np.uint8), (floating, np.uint8),
+                              (integers, np.uint8), (dynamic, np.uint8), (gemm, np.uint8)]:
         net = Net(activation)
         output = build(net)
         net.nodes[-1].output[0] = "scores"
@@ -175,7 +213,8 @@ def main():
         inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)]
         outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 11 if build is dense else 7])]
         graph = helper.make_graph(net.nodes, build.__name__, inputs, outputs, net.constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        opsets = [helper.make_opsetid("", 13)] + [helper.make_opsetid("com.microsoft", 1)] * (build is gemm)
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
         onnx.checker.check_model(model)
         path = OUT / f"{build.__name__}.onnx"
         onnx.save(model, path)

@@ -26,36 +26,35 @@ mod tile;
 mod winograd;
 
 use super::{
-    Kernel,
-    conv::{Algorithm, Layer, Strategy},
+    Kernel, Method,
+    conv::{Algorithm, Layer},
     dense::{DenseAlgorithm, DenseLayer},
     packed::Packer,
 };
 
-/// The algorithm for a layer, or `None` where only `generic` serves it.
-pub(crate) fn conv(
-    kernel: Kernel,
-    strategy: Strategy,
-    layer: &Layer,
-    packer: &mut Packer,
-) -> Option<Box<dyn Algorithm>> {
-    if !matches!(kernel, Kernel::Neon | Kernel::DotProd | Kernel::I8mm) {
-        return None;
+/// The algorithm for a layer, or `None` where only `generic` serves it: the method where it can (depthwise kernels need one input an output, Winograd
+/// whole vectors of inputs and sums below 2^25), else the direct one.
+pub(crate) fn conv(kernel: Kernel, method: Method, layer: &Layer, packer: &mut Packer) -> Option<Box<dyn Algorithm>> {
+    match method {
+        Method::Plain => return None,
+        Method::Depthwise => {
+            if let Some(depthwise) = depthwise::Depthwise::new(layer, packer) {
+                return Some(Box::new(depthwise));
+            }
+        }
+        Method::Winograd => {
+            if let Some(winograd) = winograd::Winograd::new(layer, packer) {
+                return Some(Box::new(winograd));
+            }
+        }
+        Method::Direct => {}
     }
-    if let Some(depthwise) = depthwise::Depthwise::new(layer, packer) {
-        return Some(Box::new(depthwise));
+    match kernel {
+        Kernel::Neon => Some(Box::new(direct::Direct::<neon::Neon>::new(layer, packer))),
+        Kernel::DotProd => Some(Box::new(direct::Direct::<dotprod::DotProd>::new(layer, packer))),
+        Kernel::I8mm => Some(Box::new(direct::Direct::<i8mm::I8mm>::new(layer, packer))),
+        _ => None,
     }
-    if kernel == Kernel::Neon
-        && strategy == Strategy::Auto
-        && let Some(winograd) = winograd::Winograd::new(layer, packer)
-    {
-        return Some(Box::new(winograd));
-    }
-    Some(match kernel {
-        Kernel::DotProd => Box::new(direct::Direct::<dotprod::DotProd>::new(layer, packer)),
-        Kernel::I8mm => Box::new(direct::Direct::<i8mm::I8mm>::new(layer, packer)),
-        _ => Box::new(direct::Direct::<neon::Neon>::new(layer, packer)),
-    })
 }
 
 /// The algorithm for a dense layer, or `None` where only `generic` serves it.

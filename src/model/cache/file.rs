@@ -170,7 +170,7 @@ fn wrong(what: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{Kernel, Strategy};
+    use crate::kernels::{Choice, Kernel};
     use crate::model::manifest::Manifest;
 
     /// A key and arrays of every kind: empty, small, just mapped, of many pages.
@@ -182,7 +182,7 @@ mod tests {
             "[input]\nname = \"x\"\nsize = [8, 8]\npreprocess = \"torchvision\"\n[output]\nkind = \"logits\"\n",
         )
         .unwrap();
-        let key = Key::new(&model, &Manifest::beside(&model).unwrap(), Kernel::Generic, Strategy::Auto).unwrap();
+        let key = Key::new(&model, &Manifest::beside(&model).unwrap(), Kernel::Generic, Choice::default()).unwrap();
         let array = |len: usize| Part::copied(&(0..len).map(|i| (i * 31 % 253) as u8 + 1).collect::<Vec<_>>());
         (key, [0, 5, 64 << 10, 100, 200_001, (64 << 10) - 1].map(array).into())
     }

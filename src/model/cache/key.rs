@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::file::EXTENSION;
 use crate::files::Stamp;
-use crate::kernels::{Kernel, Strategy};
+use crate::kernels::{Choice, Kernel};
 use crate::model::manifest::Manifest;
 
 /// Everything that went into a kept model. Any change, and it is made anew.
@@ -21,26 +21,26 @@ pub(in crate::model) struct Key {
     /// SHA-256 of the manifest: it says the size of the picture, and which digest of the model was checked.
     manifest: String,
     kernel: Kernel,
-    strategy: Strategy,
+    choice: Choice,
 }
 
 impl Key {
     /// `None` where the files cannot be looked at.
-    pub(in crate::model) fn new(model: &Path, manifest: &Manifest, kernel: Kernel, strategy: Strategy) -> Option<Key> {
+    pub(in crate::model) fn new(model: &Path, manifest: &Manifest, kernel: Kernel, choice: Choice) -> Option<Key> {
         let program = std::env::current_exe().ok().and_then(|path| Stamp::of(&path));
         let manifest = hexadecimal(&Sha256::digest(fs::read(&manifest.path).ok()?));
-        Some(Key { program, model: Stamp::of(model)?, manifest, kernel, strategy })
+        Some(Key { program, model: Stamp::of(model)?, manifest, kernel, choice })
     }
 
     pub(super) fn model_exists(&self) -> bool {
         self.model.path().exists()
     }
 
-    /// One file for a model, kernel and strategy, so that a model that changes replaces its own.
+    /// One file for a model, kernel and choice of algorithms, so that a model that changes replaces its own.
     pub(super) fn file_name(&self) -> String {
         let stem = self.model.path().file_stem().unwrap_or_default().to_string_lossy();
         let stem: String = stem.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(80).collect();
-        let which = format!("{}\0{}\0{:?}", self.model.path().display(), self.kernel, self.strategy);
+        let which = format!("{}\0{}\0{:?}", self.model.path().display(), self.kernel, self.choice);
         let which = hexadecimal(&Sha256::digest(which.as_bytes()));
         format!("{}-{}.{EXTENSION}", stem.trim_start_matches('.'), &which[..12])
     }

@@ -75,6 +75,10 @@ fn the_second_load_reads_what_the_first_wrote_and_gives_the_same_scores() {
     assert_eq!(home.load(|o| o.engine = Some("generic".into())), (CacheUse::Written, scores.clone()));
     assert_eq!(home.load(|o| o.engine = Some("generic".into())), (CacheUse::Read, scores));
     assert_eq!(home.files().len(), 2);
+    // and so has another choice of algorithms
+    let prefer = |o: &mut LoadOptions| o.layers = vec!["3x3=direct".parse().unwrap()];
+    assert_eq!(home.load(prefer).0, CacheUse::Written);
+    assert_eq!(home.load(prefer).0, CacheUse::Read);
 }
 
 /// Every form of quantised ONNX that is lowered, on every kernel: kept and read back bit for bit, or not kept at all.

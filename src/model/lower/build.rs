@@ -232,7 +232,8 @@ impl Builder<'_> {
             weights = pad_channels(&weights, spec.in_channels, stored);
             spec.in_channels = stored;
         }
-        let Options { kernel, strategy, .. } = *self.options;
+        let kernel = self.options.kernel;
+        let strategy = self.options.choice.strategy_of(name, &spec);
         let requantize = layer.requantize.clone();
         let (conv, input) = match narrow(&weights) {
             Some(weights) => (Conv::with_strategy(kernel, strategy, spec, &weights, &layer.bias, requantize), input),

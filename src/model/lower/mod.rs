@@ -22,7 +22,7 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::program::{Affine, Program, Run};
-use crate::kernels::{Kernel, Pool, Strategy};
+use crate::kernels::{Choice, Kernel, Pool};
 use build::Built;
 use graph::Graph;
 use rules::{Entry, Layer, Verdict, Window};
@@ -31,8 +31,8 @@ use rules::{Entry, Layer, Verdict, Window};
 pub(super) struct Options {
     /// Which kernels.
     pub(super) kernel: Kernel,
-    /// By which method they convolve.
-    pub(super) strategy: Strategy,
+    /// By which methods they convolve.
+    pub(super) choice: Choice,
     /// Their threads.
     pub(super) pool: Arc<Pool>,
     /// Whether 2x2 max-pools go into the convolution before them. Off, every convolution's own output can be seen.

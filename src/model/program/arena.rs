@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::ProgramError;
+use crate::kernels::{Buffer, Plain};
 
 /// Values start on a cache line, which is also the width of the widest vector.
 const ALIGN: usize = 64;
@@ -19,27 +20,24 @@ pub(in crate::model) enum Slot {
 }
 
 /// Zeroed memory whose first element lies on a cache line.
-pub(in crate::model) struct Arena<T> {
-    memory: Vec<T>,
-    start: usize,
+pub(in crate::model) struct Arena<T: Plain> {
+    memory: Buffer<T>,
 }
 
-impl<T: Copy + Default> Arena<T> {
+impl<T: Plain> Arena<T> {
     /// Room for `len` elements.
     pub(in crate::model) fn new(len: usize) -> Arena<T> {
-        let memory = vec![T::default(); len + ALIGN];
-        let start = memory.as_ptr().align_offset(ALIGN);
-        Arena { start: if start <= ALIGN { start } else { 0 }, memory }
+        Arena { memory: Buffer::working(len) }
     }
 
     /// Reads a value.
     pub(in crate::model) fn get(&self, range: &Range<usize>) -> &[T] {
-        &self.memory[self.start + range.start..self.start + range.end]
+        &self.memory[range.clone()]
     }
 
     /// Writes a value.
     pub(in crate::model) fn get_mut(&mut self, range: &Range<usize>) -> &mut [T] {
-        &mut self.memory[self.start + range.start..self.start + range.end]
+        &mut self.memory[range.clone()]
     }
 
     /// Several values at once; they must not overlap.
@@ -47,8 +45,7 @@ impl<T: Copy + Default> Arena<T> {
         &mut self,
         ranges: [&Range<usize>; N],
     ) -> Result<[&mut [T]; N], ProgramError> {
-        let start = self.start;
-        let ranges = ranges.map(|r| start + r.start..start + r.end);
+        let ranges = ranges.map(Range::clone);
         self.memory.get_disjoint_mut(ranges).map_err(|_| ProgramError::Overlap)
     }
 }

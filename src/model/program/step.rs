@@ -8,7 +8,7 @@ use super::pair::{self, Codes, Operand};
 use super::saved::{table, tables};
 use super::{Program, ProgramError, Slot, Value, Workspace};
 use crate::kernels::{
-    self, AveragePool, Combine, Conv, Dense, Grid, average_pool, dequantize, global_average, max_pool, quantize,
+    self, AveragePool, Combine, Conv, Dense, Grid, Kind, average_pool, dequantize, global_average, max_pool, quantize,
 };
 
 /// `value = (code - zero_point) * scale`
@@ -142,6 +142,11 @@ impl Step {
             Step::Lookup { .. } => "lookup".into(),
             Step::Twice { .. } | Step::Extend { .. } => "twice".into(),
         }
+    }
+
+    /// What kind of convolution it is, if it is one.
+    pub(in crate::model) fn kind(&self) -> Option<Kind> {
+        if let Step::Conv { conv, .. } = self { Some(Kind::of(conv.spec())) } else { None }
     }
 
     /// Multiplications and additions of one run.

@@ -37,6 +37,9 @@ pattern red
 until_true 20 "the other line follows" line_is 18 1
 told() { received spotter/board/event | grep -q '"rule":"red".*"state":"on"'; }
 until_true 20 "the broker hears of it" told
+# LimitNICE= of the unit, in a user namespace of the unit's own.
+figure pin_niceness "$(niceness 'action free')"
+[ "$(niceness 'action free')" = -10 ] || fail "the pin's thread does not go ahead of the others: $(ps -L -p "$pid" -o ni=,comm= | tr '\n' ';')"
 kill $holder
 freed=$(now)
 until_true 40 "the line is taken and driven" line_is 17 1

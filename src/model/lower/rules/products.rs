@@ -60,11 +60,15 @@ fn quantization(graph: Graph, node: &TypedNode, outputs: usize) -> Result<Quanti
     Ok(quantization)
 }
 
+/// Of ConvInteger and MatMulInteger.
+const SUMS: &str =
+    "it gives 32-bit sums, and only products that give 8-bit codes are lowered: quantize_static makes those";
+
 /// QLinearConv.
 pub(super) fn conv(graph: Graph, node: &TypedNode) -> Judged {
     let op = node.op_as::<Conv>()?;
-    op.q_params.filter(|dt| is_codes(*dt))?;
-    Some(conv_entry(graph, node, op))
+    let output = op.q_params?;
+    Some(if is_codes(output) { conv_entry(graph, node, op) } else { Err(SUMS) })
 }
 
 fn conv_entry(graph: Graph, node: &TypedNode, op: &Conv) -> Result<Entry, &'static str> {
@@ -172,8 +176,8 @@ fn conv_as_dense(graph: Graph, node: &TypedNode, op: &Conv, quantization: &Quant
 /// QLinearMatMul with constant weights.
 pub(super) fn dense(graph: Graph, node: &TypedNode) -> Judged {
     let op = node.op_as::<EinSum>()?;
-    op.q_params.filter(|dt| is_codes(*dt))?;
-    Some(dense_entry(graph, node, op))
+    let output = op.q_params?;
+    Some(if is_codes(output) { dense_entry(graph, node, op) } else { Err(SUMS) })
 }
 
 fn dense_entry(graph: Graph, node: &TypedNode, op: &EinSum) -> Result<Entry, &'static str> {
