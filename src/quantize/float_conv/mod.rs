@@ -119,9 +119,9 @@ impl FloatConv {
             Dense::Rows(weights) => (weights, false),
             Dense::Columns(weights) => (weights, true),
         };
-        let (outputs, channels) = match weights.shape() {
-            &[channels, outputs] if by_columns => (outputs, channels),
-            &[outputs, channels] => (outputs, channels),
+        let (outputs, channels) = match *weights.shape() {
+            [channels, outputs] if by_columns => (outputs, channels),
+            [outputs, channels] => (outputs, channels),
             _ => return None,
         };
         let shape = Shape {
