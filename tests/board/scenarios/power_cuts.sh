@@ -75,13 +75,16 @@ ExecStart=/usr/local/lib/board/gpio-sim
 [Install]
 WantedBy=multi-user.target
 E2
+    # Served before the service starts: the broker keeps no event for a client that comes later.
     cat > /etc/systemd/system/witness.service << 'E2'
 [Unit]
 After=mosquitto.service
+Before=spotter.service
 [Service]
 Restart=always
 RestartSec=200ms
 ExecStart=/bin/sh -c 'mosquitto_sub -t "#" -F "%%t %%p" | while IFS= read -r line; do read -r up _ < /proc/uptime; echo "$up $line"; done >> /run/mqtt.log'
+ExecStartPost=/bin/sh -c 'until mosquitto_pub -t marker -m here && grep -q marker /run/mqtt.log; do sleep 0.2; done'
 [Install]
 WantedBy=multi-user.target
 E2
