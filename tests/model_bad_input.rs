@@ -208,7 +208,7 @@ fn damaged_heads() {
     for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         Case::new(&headed(7, 7, odd), MANIFEST).check(&["net.onnx", "head_W", "not finite"]);
     }
-    for (rows, columns) in [(7, 9), (7, 6), (0, 7)] {
+    for (rows, columns) in [(7, 9), (7, 6)] {
         Case::new(&headed(rows, columns, 0.5), MANIFEST).check(&["net.onnx"]);
     }
 }
