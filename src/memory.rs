@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Deref;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use tract_onnx::prelude::{Tensor, TractResult};
 
 /// From this size on, a freed block goes back to the system at once.
 #[cfg(target_env = "gnu")]
@@ -25,9 +26,23 @@ pub fn return_large_blocks() {
     }
 }
 
+/// A tensor of zeros, a large one on large pages. They must be asked for before the first touch, which tract's own `zero` is.
+///
+/// # Errors
+/// The shape is beyond what memory can hold.
+pub fn zeros(shape: &[usize]) -> TractResult<Tensor> {
+    // SAFETY: all of it is written below, before anybody reads it.
+    let mut tensor = unsafe { Tensor::uninitialized::<f32>(shape)? };
+    let mut plain = tensor.try_as_plain_ram_mut()?;
+    let values = plain.as_slice_mut::<f32>()?;
+    prefer_large_pages(values);
+    values.fill(0.0);
+    Ok(tensor)
+}
+
 /// Asks the system to back a large block, which nobody has written to yet, by few large pages instead of many small ones: a first touch costs
 /// a fault each. Advice only, of which a system without large pages takes no notice.
-pub fn prefer_large_pages<T>(block: &mut [T]) {
+fn prefer_large_pages<T>(block: &mut [T]) {
     const PAGE: usize = 4096;
     let (from, to) = (block.as_ptr().addr().next_multiple_of(PAGE), block.as_ptr_range().end.addr() / PAGE * PAGE);
     if to <= from {
@@ -120,6 +135,16 @@ mod tests {
             prefer_large_pages(&mut block);
             assert!(block.iter().enumerate().all(|(i, v)| i == *v as usize), "{length}");
         }
+    }
+
+    #[test]
+    fn new_tensors_are_zeros() {
+        for shape in [vec![0], vec![], vec![1, 3, 700, 701]] {
+            let tensor = zeros(&shape).unwrap();
+            assert_eq!(tensor.shape(), shape);
+            assert!(tensor.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().iter().all(|v| *v == 0.0));
+        }
+        assert!(zeros(&[usize::MAX, 8]).is_err());
     }
 
     #[test]

@@ -79,6 +79,8 @@ fn another_shape_name_or_number_of_classes_than_the_manifest_says() {
     let case = Case::new(&plain, &format!("{MANIFEST}labels = \"l.txt\"\n"));
     std::fs::write(case.folder.path().join("l.txt"), "a\nb\n").unwrap();
     case.check(&["7 outputs", "l.txt", "2 lines"]);
+    std::fs::write(case.folder.path().join("l.txt"), "a\nb\nc\nd\ne\nf\ng\nh\n").unwrap();
+    case.check(&["7 outputs", "l.txt", "8 lines"]);
     std::fs::write(case.folder.path().join("l.txt"), "a\nb\nc\nd\ne\nf\ng\n").unwrap();
     assert_eq!(case.load().unwrap().labels().get(2), Some("c"));
 }
@@ -180,6 +182,35 @@ fn graphs_that_ask_for_too_much() {
     check(&["`odd`", "impossible shape"], &|graph| {
         graph.initializer.push(TensorProto { dims: vec![i64::MAX, 8], ..shape("odd", &[1]) });
     });
+}
+
+/// A head of `rows` rows of `columns` weights behind the network's seven scores.
+fn headed(rows: i64, columns: i64, weight: f32) -> Vec<u8> {
+    greedy(|graph| {
+        let scores = std::mem::replace(&mut graph.output[0].name, "taught".into());
+        let transposed = AttributeProto { name: "transB".into(), i: 1, r#type: 2, ..AttributeProto::default() };
+        let gemm = node("Gemm", &[&scores, "head_W"], "taught");
+        graph.node.push(NodeProto { attribute: vec![transposed], ..gemm });
+        graph.initializer.push(TensorProto {
+            name: "head_W".into(),
+            dims: vec![rows, columns],
+            data_type: 1,
+            raw_data: weight.to_le_bytes().repeat((rows * columns) as usize),
+            ..TensorProto::default()
+        });
+    })
+}
+
+/// A taught head is a part of the model's graph.
+#[test]
+fn damaged_heads() {
+    Case::new(&headed(7, 7, 0.5), MANIFEST).load().unwrap();
+    for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        Case::new(&headed(7, 7, odd), MANIFEST).check(&["net.onnx", "head_W", "not finite"]);
+    }
+    for (rows, columns) in [(7, 9), (7, 6)] {
+        Case::new(&headed(rows, columns, 0.5), MANIFEST).check(&["net.onnx"]);
+    }
 }
 
 /// A few constants that tract would make gigabytes of when it reads the graph.

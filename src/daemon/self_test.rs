@@ -30,5 +30,8 @@ fn look(model: &mut Model, test: &SelfTest) -> Result<Option<usize>, String> {
     let mut preprocessor = Preprocessor::new(model.input(), Fit::Crop, Orientation::default());
     preprocessor.fill(&rgb, None, &mut input).map_err(|e| e.to_string())?;
     let scores = model.run(&input).map_err(|e| e.to_string())?;
+    if scores.iter().any(|s| !s.is_finite()) {
+        return Err("scores that are not finite numbers".into());
+    }
     Ok(scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(class, _)| class))
 }

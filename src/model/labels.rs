@@ -232,6 +232,10 @@ mod tests {
         assert!(load(b"a\n\nb\n").unwrap_err().contains("line 2"));
         assert!(load(b"a\nb\n\xff").unwrap_err().contains("line 3"));
         assert!(load(b"\n\n").unwrap_err().contains("is empty"));
+        assert!(load(b"a\nb\0c\n").unwrap_err().contains("line 2"));
+        assert!(load(&[b"a\n".as_slice(), &[b'x'; 1001]].concat()).unwrap_err().contains("too long"));
+        assert!(load(&b"a\n".repeat(200_001)).unwrap_err().contains("200001 lines"));
+        assert!(load(&[0x89, b'P', b'N', b'G', 0, 0xff]).unwrap_err().contains("not UTF-8"));
         assert!(load(&vec![b'a'; 5 << 20]).unwrap_err().contains("above the limit"));
         assert!(Labels::load(&folder.path().join("none.txt")).unwrap_err().to_string().contains("none.txt"));
     }

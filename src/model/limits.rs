@@ -1,7 +1,7 @@
 //! What a file of a stranger's making may ask for: nodes, depth, sizes. Checked on the message, before tract sees it and
 //! allocates what it says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
@@ -41,6 +41,7 @@ fn check_graph(graph: &GraphProto, depth: usize, nodes: &mut usize) -> Result<()
     for tensor in graph.initializer.iter().chain(constants) {
         check_size(tensor).map_err(|problem| format!("the tensor `{}` {problem}", tensor.name))?;
     }
+    check_weights(graph)?;
     let known = integers_by_name(graph);
     for node in &graph.node {
         let elements = elements_made(node, &known).unwrap_or(0);
@@ -88,6 +89,22 @@ fn check_size(tensor: &TensorProto) -> Result<(), String> {
         return Err(format!("has the shape {:?} but {} bytes", tensor.dims, tensor.raw_data.len()));
     }
     Ok(())
+}
+
+/// A weight that is not finite makes every score NaN, which is above no threshold: nothing would ever fire, and nothing would say why.
+fn check_weights(graph: &GraphProto) -> Result<(), String> {
+    let products = graph.node.iter().filter(|n| matches!(n.op_type.as_str(), "Conv" | "Gemm" | "MatMul"));
+    let read: HashSet<&str> = products.flat_map(|n| &n.input).map(String::as_str).collect();
+    let odd = |tensor: &&TensorProto| {
+        let raw = || tensor.raw_data.as_chunks().0.iter().all(|b| f32::from_le_bytes(*b).is_finite());
+        tensor.data_type == DataType::Float as i32 && !(tensor.float_data.iter().all(|v| v.is_finite()) && raw())
+    };
+    match graph.initializer.iter().filter(|i| read.contains(i.name.as_str())).find(odd) {
+        Some(tensor) => {
+            Err(format!("the weights `{}` hold values that are not finite numbers: make them anew", tensor.name))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The numbers of small constants, rounded to integers.

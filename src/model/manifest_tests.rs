@@ -99,6 +99,9 @@ fn every_problem_names_line_and_key() {
     check("kind = \"logits\"", "", &[(7, "output.kind")]);
     check("kind = \"logits\"", "kind = \"logit\"", &[(8, "output.kind")]);
     check("temperature = 0.5", "temperature = 0", &[(10, "output.temperature")]);
+    for absurd in ["nan", "inf", "-1", "1e-9", "1e30"] {
+        check("temperature = 0.5", &format!("temperature = {absurd}"), &[(10, "output.temperature")]);
+    }
     check("temperature = 0.5", "temperature = \"hot\"", &[(10, "output.temperature")]);
     check("labels = \"labels.txt\"", "labels = \"\"", &[(9, "output.labels")]);
     check("sha256 = \"AA", "sha256 = \"xA", &[(15, "source.sha256")]);

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
 use tract_onnx::pb::ModelProto;
@@ -69,8 +69,16 @@ pub(super) struct FloatLayer {
     pub(super) output: String,
     /// What the activation lets through.
     pub(super) limits: (f32, f32),
-    /// For a fully connected layer with rows of weights: these and its bias.
-    pub(super) dense: Option<(Arc<Tensor>, Vec<f32>)>,
+    /// For a fully connected layer: its weights and its bias.
+    pub(super) dense: Option<(Dense, Vec<f32>)>,
+}
+
+/// The weights of a fully connected layer.
+pub(super) enum Dense {
+    /// `[outputs][inputs]`
+    Rows(Arc<Tensor>),
+    /// `[inputs][outputs]`
+    Columns(Arc<Tensor>),
 }
 
 impl Typed {
@@ -123,7 +131,8 @@ impl Typed {
                 Some((weights, bias)) => FloatConv::dense(weights, bias, layer.limits),
                 None => FloatConv::of(&model, made.node, layer.limits),
             };
-            let Some(ours) = ours else { continue };
+            let theirs = &model.outlet_fact(old)?.shape;
+            let Some(ours) = ours.filter(|ours| theirs.as_concrete() == Some(ours.output())) else { continue };
             let new = model.wire_node(format!("{}.ours", layer.output), ours, &[input])?[0];
             redirect(&mut model, old, new)?;
             places.insert(layer.output, new);
@@ -138,8 +147,8 @@ impl Typed {
         model.compact()?;
         let channels = watched.iter().map(|w| shapes.get(w).and_then(|s| s.get(1)).copied().unwrap_or(1)).collect();
         let plan = TypedSimplePlan::new(model.into_optimized()?)?;
-        let light = lighter_from(&plan);
-        Ok(FloatNetwork { plan, channels, light, heavy: Mutex::new(()) })
+        let (light, spares) = (lighter_from(&plan), Spares::of(&plan));
+        Ok(FloatNetwork { plan, channels, light, heavy: Mutex::new(()), spares })
     }
 }
 
@@ -177,6 +186,52 @@ pub(super) struct FloatNetwork {
     /// Until this node, a photo's tensors are large, and one photo at a time is there.
     light: Option<usize>,
     heavy: Mutex<()>,
+    spares: Spares,
+}
+
+/// Tensors that have been read, for the next layer of the same shape: what is new comes from the system page by page, at a fault each.
+struct Spares {
+    /// What the layers make, without the large ones, which come on large pages.
+    shapes: HashSet<Vec<usize>>,
+    tensors: Mutex<Vec<Tensor>>,
+}
+
+impl Spares {
+    /// Elements of a tensor that is kept.
+    const LARGEST: usize = 1 << 20;
+    /// Elements of all that are kept.
+    const ALL: usize = 2 << 20;
+
+    fn of(plan: &TypedSimplePlan) -> Spares {
+        let made = plan.model().nodes().iter().filter_map(|n| Some(n.op_as::<FloatConv>()?.output().to_vec()));
+        let shapes = made.filter(|s| s.iter().product::<usize>() <= Spares::LARGEST).collect();
+        Spares { shapes, tensors: Mutex::new(Vec::new()) }
+    }
+
+    fn tensors(&self) -> MutexGuard<'_, Vec<Tensor>> {
+        self.tensors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A tensor of this shape; what is in it does not matter.
+    fn take(&self, shape: &[usize]) -> TractResult<Tensor> {
+        let mut tensors = self.tensors();
+        let found = tensors.iter().position(|t| t.shape() == shape).map(|at| tensors.swap_remove(at));
+        drop(tensors);
+        found.map_or_else(|| crate::memory::zeros(shape), Ok)
+    }
+
+    /// Takes what nobody else holds.
+    fn give(&self, values: TVec<TValue>) {
+        for value in values {
+            let Ok(tensor) = Arc::try_unwrap(value.into_arc_tensor()) else { continue };
+            let mut tensors = self.tensors();
+            let all = tensors.iter().map(Tensor::len).sum::<usize>() + tensor.len();
+            let wanted = tensor.datum_type() == f32::datum_type() && self.shapes.contains(tensor.shape());
+            if wanted && all <= Spares::ALL {
+                tensors.push(tensor);
+            }
+        }
+    }
 }
 
 impl FloatNetwork {
@@ -194,16 +249,26 @@ impl FloatNetwork {
     ) -> TractResult<Vec<f32>> {
         let lock = || self.heavy.lock().unwrap_or_else(PoisonError::into_inner);
         let mut alone = self.light.is_some().then(lock);
-        let results = state.run_plan_with_eval(tvec!(input.into_tvalue()), |context, state, node, inputs| {
-            if self.light == Some(node.id) {
-                alone = None;
-            }
-            if let Some(watch) = node.op_as::<Watchpoint>() {
-                look(watch.tensor, inputs[0].try_as_plain_ram()?.as_slice::<f32>()?)?;
-                return Ok(inputs);
-            }
-            eval(context, state, node, inputs)
-        })?;
+        let results =
+            state.run_plan_with_eval(tvec!(input.into_tvalue()), |context, state, node, inputs| -> TractResult<_> {
+                if self.light == Some(node.id) {
+                    alone = None;
+                }
+                if let Some(watch) = node.op_as::<Watchpoint>() {
+                    look(watch.tensor, inputs[0].try_as_plain_ram()?.as_slice::<f32>()?)?;
+                    return Ok(inputs);
+                }
+                if let Some(layer) = node.op_as::<FloatConv>() {
+                    let made = layer.make(&inputs, self.spares.take(layer.output())?)?;
+                    self.spares.give(inputs);
+                    return Ok(made);
+                }
+                // a pooling reads a layer's tensor as the last one; other operators may make theirs in its place
+                let read = if node.op.name().contains("Pool") { inputs.clone() } else { TVec::new() };
+                let made = eval(context, state, node, inputs)?;
+                self.spares.give(read);
+                Ok(made)
+            })?;
         let scores = results[0].cast_to::<f32>()?;
         Ok(scores.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
     }

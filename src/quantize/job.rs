@@ -125,6 +125,7 @@ pub fn quantize(
     progress: &mut dyn FnMut(Stage),
 ) -> Result<Report, QuantizeError> {
     let start = Instant::now();
+    super::manifest::check_folder(output).map_err(QuantizeError::File)?;
     let job = Job { path: model, options, threads: threads(options) };
     let FloatModel { mut proto, manifest, layout, bytes: float_bytes } = FloatModel::read(model)?;
     job.check(&mut proto)?;

@@ -7,7 +7,7 @@ use tract_onnx::pb::{GraphProto, TensorProto};
 use tract_onnx::prelude::Tensor;
 
 use super::emit::Quantized;
-use super::float_run::FloatLayer;
+use super::float_run::{Dense, FloatLayer};
 use super::onnx::floats;
 use super::roles::{Product, ProductKind, Role, Roles, Shapes};
 use super::weights;
@@ -22,19 +22,14 @@ impl Weights {
     pub(super) fn quantize(&self, graph: &GraphProto, product: &Product, error: bool) -> Option<Quantized> {
         let tensor = self.tensors.get(&product.weights)?;
         let (values, dims) = (tensor.try_as_plain_ram().ok()?.as_slice::<f32>().ok()?, tensor.shape().to_vec());
-        let by_rows: Vec<f32>;
-        let values = if product.kind == ProductKind::Columns {
-            let inputs = values.len() / product.outputs;
-            by_rows = (0..values.len()).map(|i| values[i % inputs * product.outputs + i / inputs]).collect();
-            &by_rows
-        } else {
-            values
-        };
         let window = match product.kind {
             ProductKind::Convolution => dims[2] * dims[3],
             _ => flattened_from(graph, product, &self.shapes).map_or(1, |(_, pixels)| pixels),
         };
-        let weights = weights::quantize(values, product.outputs, window, error);
+        let weights = match product.kind {
+            ProductKind::Columns => weights::quantize_columns(values, product.outputs, window, error),
+            _ => weights::quantize(values, product.outputs, window, error),
+        };
         Some(Quantized { product: product.clone(), weights, dims, bias: self.bias(graph, product)? })
     }
 
@@ -81,15 +76,14 @@ pub(super) fn watched(graph: &GraphProto, roles: &Roles, shapes: &Shapes, means:
     watched
 }
 
-/// The layers with their activations, as they are calibrated: convolutions, and matrices that lie by rows.
+/// The layers with their activations, as they are calibrated.
 pub(super) fn float_layers(graph: &GraphProto, roles: &Roles, weights: &Weights) -> Vec<FloatLayer> {
     let layer = |(index, product): (usize, &Product)| {
+        let matrix = || weights.tensors.get(&product.weights).cloned();
         let dense = match product.kind {
             ProductKind::Convolution => None,
-            ProductKind::Rows => {
-                Some((Arc::clone(weights.tensors.get(&product.weights)?), weights.bias(graph, product)?))
-            }
-            ProductKind::Columns => return None,
+            ProductKind::Rows => Some((Dense::Rows(matrix()?), weights.bias(graph, product)?)),
+            ProductKind::Columns => Some((Dense::Columns(matrix()?), weights.bias(graph, product)?)),
         };
         Some(FloatLayer {
             input: product.input.clone(),

@@ -32,6 +32,18 @@ pub(super) fn write(source: &Manifest, output: &Path, onnx: &[u8], sha256: &str,
     write_atomically(&Manifest::path_for(output), text.as_bytes()).map_err(|e| e.to_string())
 }
 
+/// Whether `output` can be written, before the work of an hour is done.
+///
+/// # Errors
+/// Its folder is not there; the message names it.
+pub(super) fn check_folder(output: &Path) -> Result<(), String> {
+    let folder = folder(output);
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(format!("there is no folder {} to write {} into; make it first", folder.display(), output.display()))
+}
+
 fn folder(path: &Path) -> PathBuf {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).into()
 }

@@ -34,6 +34,23 @@ pub(super) fn quantize(weights: &[f32], outputs: usize, window: usize, error: bo
     made
 }
 
+/// Quantises `[inputs][window][outputs]` as [`quantize`] does its transpose, of which only a few rows are there at a time.
+pub(super) fn quantize_columns(weights: &[f32], outputs: usize, window: usize, error: bool) -> QuantizedWeights {
+    /// Outputs at a time: what a line of the cache holds.
+    const ROWS: usize = 16;
+    let mut made = QuantizedWeights { codes: Vec::with_capacity(weights.len()), scales: Vec::new(), error: Vec::new() };
+    for first in (0..outputs).step_by(ROWS) {
+        let some = first..outputs.min(first + ROWS);
+        let count = some.len();
+        let rows: Vec<f32> = some.flat_map(|o| weights.iter().skip(o).step_by(outputs)).copied().collect();
+        let part = quantize(&rows, count, window, error);
+        made.codes.extend(part.codes);
+        made.scales.extend(part.scales);
+        made.error.extend(part.error);
+    }
+    made
+}
+
 /// A channel of zeros gets the scale 1; a channel of next to nothing one that is no subnormal number.
 fn scale(channel: &[f32]) -> f32 {
     let largest = channel.iter().fold(0f32, |m, w| m.max(w.abs()));
@@ -57,6 +74,14 @@ mod tests {
         let made = quantize(&[0.5, -1.0, 0.25, 0.001, 0.0, -0.002, 0.0, 0.0, 0.0], 3, 1, false);
         assert_eq!(made.codes, [64, -127, 32, 64, 0, -127, 0, 0, 0]);
         assert_eq!(made.scales, [1.0 / 127.0, 0.002 / 127.0, 1.0]);
+    }
+
+    #[test]
+    fn columns_are_quantised_as_the_rows_of_their_transpose() {
+        let (outputs, inputs) = (35, 6);
+        let rows: Vec<f32> = (0..outputs * inputs).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+        let columns: Vec<f32> = (0..rows.len()).map(|i| rows[i % outputs * inputs + i / outputs]).collect();
+        assert_eq!(quantize_columns(&columns, outputs, 2, true), quantize(&rows, outputs, 2, true));
     }
 
     #[test]

@@ -255,11 +255,21 @@ fn a_model_is_exchanged_between_two_frames_and_a_broken_one_is_refused() {
     assert!(daemon.hang_up());
     assert_eq!((daemon.logged("nothing has changed"), daemon.logged("loaded in ")), (1, 2));
 
+    // One that takes its self-test photo for something else than its manifest promises.
+    let manifest = String::from_utf8(original(files[2])).unwrap();
+    replace(files[2], manifest.replace("class = \"wild_cat\"", "class = \"pizza\"").as_bytes());
+    assert!(!daemon.hang_up());
+    assert_eq!(daemon.logged("its manifest says pizza"), 1);
+    daemon.expect_frames("feeder");
+    assert_eq!(daemon.metric("spotter_configuration_refused"), Some(1.0));
+    replace(files[2], manifest.as_bytes());
+
     // One that cannot see what the rules want.
+    let told = daemon.logged("wild_cat");
     let labels = std::fs::read_to_string(daemon.path(files[1])).unwrap();
     replace(files[1], labels.replace("wild_cat", "tame_cat").as_bytes());
     assert!(!daemon.hang_up());
-    assert!(daemon.logged("wild_cat") > 0);
+    assert!(daemon.logged("wild_cat") > told);
     daemon.expect_frames("feeder");
     assert_eq!(watcher.payloads(RULE), ["OFF", "ON"], "the rule has been on throughout");
     assert_eq!(watcher.payloads(STATUS), ["online"]);

@@ -18,6 +18,7 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat};
 use tract_onnx::tract_core::ops::nn::DataFormat;
 
+use super::float_run::Dense;
 use crate::kernels::Kernel;
 use crate::kernels::float::{self, Loops, Sides};
 use winograd::Winograd;
@@ -48,8 +49,8 @@ struct Shape {
 impl Shape {
     fn takes_winograd(&self) -> bool {
         let plain = self.kernel == [3, 3] && self.stride == [1, 1] && self.dilation == [1, 1];
-        // on small images the weights' way there costs more than the multiplications
-        plain && self.channels >= 16 && self.out_height * self.out_width >= 400
+        // on smaller images the weights' way there costs more than the multiplications
+        plain && self.channels >= 16 && self.out_height * self.out_width >= 14 * 14
     }
 }
 
@@ -59,6 +60,8 @@ pub(super) struct FloatConv {
     shape: Shape,
     /// `[outputs][channels][height][width]`
     weights: Arc<Tensor>,
+    /// Of a single pixel; the weights are `[channels][outputs]`.
+    by_columns: bool,
     bias: Vec<f32>,
     limits: (f32, f32),
     fact: TypedFact,
@@ -100,13 +103,27 @@ impl FloatConv {
         };
         let fits = weights.shape() == [outputs, channels, kernel_height, kernel_width] && bias.len() == outputs;
         let fact = f32::fact(fact.shape.clone());
-        (fits && weights.datum_type() == f32::datum_type()).then_some(FloatConv { shape, weights, bias, limits, fact })
+        (fits && weights.datum_type() == f32::datum_type()).then_some(FloatConv {
+            shape,
+            weights,
+            by_columns: false,
+            bias,
+            limits,
+            fact,
+        })
     }
 
-    /// What computes a fully connected layer, cut to `limits`: a convolution of a single pixel. `weights` are
-    /// `[outputs][inputs]`.
-    pub(super) fn dense(weights: Arc<Tensor>, bias: Vec<f32>, limits: (f32, f32)) -> Option<FloatConv> {
-        let &[outputs, channels] = weights.shape() else { return None };
+    /// What computes a fully connected layer, cut to `limits`: a convolution of a single pixel.
+    pub(super) fn dense(weights: Dense, bias: Vec<f32>, limits: (f32, f32)) -> Option<FloatConv> {
+        let (weights, by_columns) = match weights {
+            Dense::Rows(weights) => (weights, false),
+            Dense::Columns(weights) => (weights, true),
+        };
+        let (outputs, channels) = match *weights.shape() {
+            [channels, outputs] if by_columns => (outputs, channels),
+            [outputs, channels] => (outputs, channels),
+            _ => return None,
+        };
         let shape = Shape {
             channels,
             height: 1,
@@ -120,7 +137,20 @@ impl FloatConv {
             padding: [0, 0],
         };
         let fits = weights.datum_type() == f32::datum_type() && bias.len() == outputs;
-        fits.then(|| FloatConv { shape, weights, bias, limits, fact: f32::fact([1, outputs]) })
+        fits.then(|| FloatConv { shape, weights, by_columns, bias, limits, fact: f32::fact([1, outputs]) })
+    }
+
+    /// The shape of what it makes.
+    pub(super) fn output(&self) -> &[usize] {
+        // one that is not known is none: `of` and `dense` know theirs
+        self.fact.shape.as_concrete().unwrap_or_default()
+    }
+
+    /// Runs on the first of `inputs`; all of `output` is written anew.
+    pub(super) fn make(&self, inputs: &[TValue], mut output: Tensor) -> TractResult<TVec<TValue>> {
+        let input = inputs.first().context("a convolution of nothing")?.try_as_plain_ram()?;
+        self.run(input.as_slice::<f32>()?, output.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?)?;
+        Ok(tvec!(output.into_tvalue()))
     }
 
     /// How many there are.
@@ -135,7 +165,10 @@ impl FloatConv {
             if shape.takes_winograd() {
                 float::vectorized(kernel, Winograd { kernel, shape, input, weights, bias, limits, output, scratch });
             } else {
-                direct(kernel, shape, input, weights, output, scratch);
+                match self.by_columns {
+                    true => float::vectorized(kernel, Columns { input, weights, output: &mut *output }),
+                    false => direct(kernel, shape, input, weights, output, scratch),
+                }
                 float::vectorized(kernel, Finish { output, bias, limits });
             }
         });
@@ -151,7 +184,7 @@ impl fmt::Debug for FloatConv {
 
 impl PartialEq for FloatConv {
     fn eq(&self, other: &FloatConv) -> bool {
-        self.shape == other.shape && Arc::ptr_eq(&self.weights, &other.weights)
+        self.shape == other.shape && self.by_columns == other.by_columns && Arc::ptr_eq(&self.weights, &other.weights)
     }
 }
 
@@ -169,13 +202,7 @@ impl EvalOp for FloatConv {
     op_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let shape = self.fact.shape.as_concrete().context("a convolution of unknown shape")?;
-        let mut output = Tensor::zero::<f32>(shape)?;
-        let mut plain = output.try_as_plain_ram_mut()?;
-        let to = plain.as_slice_mut::<f32>()?;
-        crate::memory::prefer_large_pages(to);
-        self.run(inputs[0].try_as_plain_ram()?.as_slice::<f32>()?, to)?;
-        Ok(tvec!(output.into_tvalue()))
+        self.make(&inputs, crate::memory::zeros(self.output())?)
     }
 }
 
@@ -203,6 +230,27 @@ impl Loops for Finish<'_> {
         let (low, high) = self.limits;
         for (channel, bias) in self.output.chunks_mut(pixels.max(1)).zip(self.bias) {
             channel.iter_mut().for_each(|v| *v = (*v + bias).max(low).min(high));
+        }
+    }
+}
+
+/// A vector times a matrix `[inputs][outputs]`, read once from its first element to its last.
+struct Columns<'a> {
+    input: &'a [f32],
+    weights: &'a [f32],
+    output: &'a mut [f32],
+}
+
+impl Loops for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.output.fill(0.0);
+        let rows = self.weights.chunks_exact(self.output.len().max(1));
+        // behind a Relu half of the inputs are zeros
+        for (value, row) in self.input.iter().zip(rows).filter(|(value, _)| **value != 0.0) {
+            self.output.iter_mut().zip(row).for_each(|(sum, weight)| *sum += value * weight);
         }
     }
 }
@@ -324,6 +372,27 @@ mod tests {
                 compare(output, "winograd");
             }
         }
+    }
+
+    /// Both ways in which a matrix lies give the same, and each writes all of what it is given.
+    #[test]
+    fn fully_connected_layers_by_rows_and_by_columns() {
+        let (inputs, outputs) = (70, 45);
+        let rows = noise(inputs * outputs, 7);
+        let columns: Vec<f32> = (0..rows.len()).map(|i| rows[i % outputs * inputs + i / outputs]).collect();
+        let input = Tensor::from_shape(&[1, inputs], &noise(inputs, 11)).unwrap().into_tvalue();
+        let tensor = |shape: [usize; 2], values: &[f32]| Arc::new(Tensor::from_shape(&shape, values).unwrap());
+        let run = |dense: Dense| {
+            let layer = FloatConv::dense(dense, vec![0.25; outputs], (0.0, 2.0)).unwrap();
+            assert_eq!(layer.output(), [1, outputs]);
+            let stale = Tensor::from_shape(&[1, outputs], &vec![9.0f32; outputs]).unwrap();
+            let made = layer.make(std::slice::from_ref(&input), stale).unwrap();
+            made[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec()
+        };
+        let by_rows = run(Dense::Rows(tensor([outputs, inputs], &rows)));
+        let by_columns = run(Dense::Columns(tensor([inputs, outputs], &columns)));
+        assert!(by_rows.iter().any(|v| *v > 0.0 && *v < 2.0));
+        assert!(by_rows.iter().zip(&by_columns).all(|(a, b)| (a - b).abs() < 1e-4), "{by_rows:?} {by_columns:?}");
     }
 
     /// The bias and the activation are the layer's own.

@@ -20,9 +20,11 @@ const TILE: usize = 4;
 const PATCH: usize = TILE + 2;
 /// Products a tile.
 const POINTS: usize = PATCH * PATCH;
-/// Floats of the transformed filters that are kept at a time: 32 filters of 512 channels.
-const FILTERS: usize = 600_000;
-/// Floats of the transformed patches and of the sums that are kept at a time: 512 channels of a 28x28 image, which are then made once.
+/// Floats of the transformed filters that are kept at a time: eight filters of 512 channels, one tile of the products, near enough to stay in
+/// a megabyte of cache until they are read.
+const FILTERS: usize = 150_000;
+/// Floats of the transformed patches and of the sums that are kept at a time: a whole 28x28 image of 512 channels, for which the filters then are
+/// transformed once; they are again for each further part of a larger image, which has fewer of them.
 const PATCHES: usize = 1_100_000;
 
 /// Tiles or filters transformed side by side: arrays of this length are the vectors that the compiler makes of the transforms.
@@ -54,39 +56,48 @@ impl Loops for Winograd<'_> {
         let (channels, outputs) = (shape.channels, shape.outputs);
         let outputs_at_once = (FILTERS / (POINTS * channels)).clamp(1, outputs);
         let rows_at_once = (PATCHES / (POINTS * (channels + outputs_at_once) * across)).clamp(1, down);
-        let tiles = rows_at_once * across;
+        let tiles = Rows { top: 0, count: rows_at_once, across }.tiles();
         let sizes = [
-            POINTS * outputs_at_once * channels,
-            POINTS * channels * tiles,
-            POINTS * outputs_at_once * tiles,
+            POINTS * plane(outputs_at_once * channels),
+            POINTS * plane(channels * tiles),
+            POINTS * plane(outputs_at_once * tiles),
             Rows::length(rows_at_once, across),
         ];
-        scratch.resize(scratch.len().max(sizes.iter().sum()), 0.0);
-        let (filters, rest) = scratch.split_at_mut(sizes[0]);
+        scratch.resize(scratch.len().max(sizes.iter().sum::<usize>() + LANES), 0.0);
+        let aligned = scratch.as_ptr().align_offset(size_of::<Lanes>()).min(LANES);
+        let (filters, rest) = scratch[aligned..].split_at_mut(sizes[0]);
         let (patches, rest) = rest.split_at_mut(sizes[1]);
         let (sums, rest) = rest.split_at_mut(sizes[2]);
-        for first in (0..outputs).step_by(outputs_at_once) {
-            let count = outputs_at_once.min(outputs - first);
-            transform_filters(&weights[first * channels * 9..][..count * channels * 9], filters);
-            for top in (0..down).step_by(rows_at_once) {
-                let rows = Rows { top, count: rows_at_once.min(down - top), across };
-                let tiles = rows.tiles();
-                if first == 0 || rows_at_once < down {
-                    transform_input(shape, input, rows, patches, rest);
+        for top in (0..down).step_by(rows_at_once) {
+            let rows = Rows { top, count: rows_at_once.min(down - top), across };
+            let tiles = rows.tiles();
+            transform_input(shape, input, rows, patches, rest);
+            for first in (0..outputs).step_by(outputs_at_once) {
+                let count = outputs_at_once.min(outputs - first);
+                if top == 0 || outputs_at_once < outputs {
+                    transform_filters(&weights[first * channels * 9..][..count * channels * 9], filters);
                 }
                 for point in 0..POINTS {
-                    let (u, v) = (&filters[point * count * channels..], &patches[point * channels * tiles..]);
-                    let sums = &mut sums[point * count * tiles..][..count * tiles];
+                    let u = &filters[point * plane(count * channels)..];
+                    let v = &patches[point * plane(channels * tiles)..];
+                    let sums = &mut sums[point * plane(count * tiles)..][..count * tiles];
                     multiply(kernel, u, v, sums, [count, channels, tiles], tiles);
                 }
                 for index in 0..count {
-                    let plane = shape.out_height * shape.out_width;
-                    let image = &mut output[(first + index) * plane..][..plane];
+                    let pixels = shape.out_height * shape.out_width;
+                    let image = &mut output[(first + index) * pixels..][..pixels];
                     transform_output(shape, (sums, index, count), rows, (bias[first + index], limits), image, rest);
                 }
             }
         }
     }
+}
+
+/// Floats from one point's matrix to the next point's: whole lines of the cache, and one more, so that not all 36 fall into the same place of it where
+/// the matrices' sides are powers of two.
+#[inline(always)]
+fn plane(floats: usize) -> usize {
+    floats.next_multiple_of(LANES) + LANES
 }
 
 /// Some rows of tiles.
@@ -99,21 +110,23 @@ struct Rows {
 }
 
 impl Rows {
+    /// How many are computed: of the vector that the last ones fill, the rest is nobody's either.
     fn tiles(self) -> usize {
-        self.count * self.across
+        (self.count * self.across).next_multiple_of(LANES)
     }
 
     /// Floats that the transforms need beside what they read and make.
     fn length(count: usize, across: usize) -> usize {
-        let tiles = count * across;
+        let tiles = Rows { top: 0, count, across }.tiles();
         TILE * across + TILE * TILE * (tiles + across + 1) + PATCH * TILE * (tiles + 1)
     }
 }
 
-/// `[filter][3][3]` to `[point][filter]`.
+/// `[filter][3][3]` to `[point][filter]`, the points a [`plane`] apart.
 #[inline(always)]
 fn transform_filters(weights: &[f32], to: &mut [f32]) {
     let count = weights.len() / 9;
+    let plane = plane(count);
     for first in (0..count).step_by(LANES) {
         let lanes = LANES.min(count - first);
         let mut g = [[[0f32; LANES]; 3]; 3];
@@ -130,7 +143,7 @@ fn transform_filters(weights: &[f32], to: &mut [f32]) {
             let mut made = [[0f32; LANES]; PATCH];
             filter_line([&half[0][row], &half[1][row], &half[2][row]], &mut made);
             for (column, value) in made.iter().enumerate() {
-                let to = &mut to[(row * PATCH + column) * count + first..];
+                let to = &mut to[(row * PATCH + column) * plane + first..];
                 // a length that is known at compile time is no call, unless the other branch is merged into it
                 match to.first_chunk_mut::<LANES>() {
                     Some(to) if lanes == LANES => *to = *value,
@@ -219,7 +232,7 @@ fn along<const I: usize, const O: usize>(
     }
 }
 
-/// The input's patches for some rows of tiles, to `[point][channel][tile]`.
+/// The input's patches for some rows of tiles, to `[point][channel][tile]`, the points a [`plane`] apart.
 #[inline(always)]
 fn transform_input(shape: &Shape, input: &[f32], rows: Rows, to: &mut [f32], scratch: &mut [f32]) {
     let Rows { top, count, across } = rows;
@@ -250,7 +263,7 @@ fn transform_input(shape: &Shape, input: &[f32], rows: Rows, to: &mut [f32], scr
         }
         for row in 0..PATCH {
             let d = std::array::from_fn(|column| &half[(row * TILE + column % TILE) * (tiles + 1) + column / TILE..]);
-            let point = shape.channels * tiles;
+            let point = plane(shape.channels * tiles);
             along(d, disjoint(&mut to[row * PATCH * point..], point, channel * tiles, tiles), patch_line);
         }
     }
@@ -280,7 +293,7 @@ fn split_row(line: &[f32], to: &mut [f32], length: usize) {
     }
 }
 
-/// One output of `sums` (`[point][output][tile]`; which output, and of how many) to its image, with its bias, cut to the limits.
+/// One output of `sums` (`[point][output][tile]`, the points a [`plane`] apart; which output, and of how many) to its image, with its bias, cut to the limits.
 #[inline(always)]
 fn transform_output(
     shape: &Shape,
@@ -294,7 +307,7 @@ fn transform_output(
     let (half, rest) = scratch.split_at_mut(PATCH * TILE * tiles);
     let whole = &mut rest[..TILE * TILE * tiles];
     for row in 0..PATCH {
-        let m = std::array::from_fn(|column| &sums[((row * PATCH + column) * count + index) * tiles..]);
+        let m = std::array::from_fn(|column| &sums[(row * PATCH + column) * plane(count * tiles) + index * tiles..]);
         along(m, disjoint(&mut half[row * TILE * tiles..], tiles, 0, tiles), result_line);
     }
     for column in 0..TILE {
