@@ -200,7 +200,7 @@ impl Spares {
     /// Elements of a tensor that is kept.
     const LARGEST: usize = 1 << 20;
     /// Elements of all that are kept.
-    const ALL: usize = 2 << 20;
+    const ALL: usize = 1 << 20;
 
     fn of(plan: &TypedSimplePlan) -> Spares {
         let made = plan.model().nodes().iter().filter_map(|n| Some(n.op_as::<FloatConv>()?.output().to_vec()));
