@@ -23,7 +23,8 @@ use graph::Graph;
 
 /// Rewrites a quantised graph; leaves any other alone.
 pub(super) fn canonical(proto: &mut GraphProto) {
-    if !proto.node.iter().any(is_quantised) {
+    // A node without what its operator needs is told of by the type check, by its name.
+    if !proto.node.iter().any(is_quantised) || !proto.node.iter().all(is_whole) {
         return;
     }
     let mut graph = Graph::take(proto);
@@ -33,6 +34,16 @@ pub(super) fn canonical(proto: &mut GraphProto) {
     products::rewrite(&mut graph);
     graph.drop_unread();
     graph.put_back(proto);
+}
+
+/// Whether the inputs and the output that a rewriting counts upon are there.
+fn is_whole(node: &NodeProto) -> bool {
+    let least = match node.op_type.as_str() {
+        "Conv" | "Gemm" | "MatMul" | "QuantizeLinear" | "DequantizeLinear" => 2,
+        "Constant" => 0,
+        _ => 1,
+    };
+    node.input.len() >= least && !node.output.is_empty()
 }
 
 fn is_quantised(node: &NodeProto) -> bool {
