@@ -76,10 +76,10 @@ drop_in() {
     systemctl daemon-reload
 }
 
-# The configuration of most scenarios, the quick model and the camera; the rest from stdin.
+# The configuration of most scenarios, the quick model and the camera; the rest from stdin. Another beginning: configure FILE
 configure() {
     mkdir -p /etc/spotter
-    cat /share/scenarios/base.toml - > $config
+    cat "${1:-/share/scenarios/base.toml}" - > $config
     chmod 644 $config
     spotter check --config $config > /tmp/check 2>&1 || { cat /tmp/check; fail "spotter check refuses the scenario's configuration"; }
 }
@@ -95,9 +95,9 @@ with_faults() {
     printf '[Service]\nExecStart=\nExecStart=/usr/local/bin/spotter-faults run --config %s\n' $config | drop_in faults
 }
 
-# A configuration that drives a line while the camera sees red: lamp_on_red LINE
-lamp_on_red() {
-    configure << E2
+# A rule that drives a line while the camera sees red, for a configuration: red_lamp LINE
+red_lamp() {
+    cat << E2
 [[rule]]
 name = "red"
 classes = ["red"]
@@ -111,6 +111,9 @@ mode = "follow"
 safe = "low"
 E2
 }
+
+# The configuration of most scenarios with such a rule: lamp_on_red LINE
+lamp_on_red() { red_lamp "$1" | configure; }
 
 # Starts with a line that is driven active, and then its pull up, so that a level that reads low is driven: run_active LINE
 run_active() {
